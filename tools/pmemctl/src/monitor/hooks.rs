@@ -30,8 +30,9 @@ const TIMEOUT: Duration = Duration::from_secs(60);
 const LAST: Duration = Duration::from_secs(5);
 /// Runs that may wait, each for another file.
 const RUNS: usize = 64;
-/// Events that are passed to one run; more are only counted.
+/// Events that are passed to one run, and the bytes of their lines; more are only counted.
 const EVENTS: usize = 256;
+const LINES_MAX: usize = 1 << 20;
 /// Bytes of a variable.
 const VALUE_MAX: usize = 64 << 10;
 
@@ -103,7 +104,8 @@ impl Queue {
         if let Some(run) = self.runs.iter_mut().find(|run| run.key == event.key) {
             run.count += 1;
             run.receipts.add(event.receipt);
-            if run.json.len() < EVENTS {
+            let bytes: usize = run.json.iter().map(String::len).sum();
+            if run.json.len() < EVENTS && bytes + event.json.len() <= LINES_MAX {
                 run.json.push(event.json);
             }
         } else if self.runs.len() < RUNS {
@@ -239,11 +241,15 @@ impl Hooks {
     }
 }
 
-/// Returns as much of a value as a program can be given: no variable may have more than 128 KiB (execve(2)). The event on its
-/// standard input has all of it.
+/// Returns as much of a value as a program can be given: no variable may have more than 128 KiB (execve(2)). A list of
+/// process ids ends with a whole one. The event on its standard input has all of it.
 fn shortened(value: &OsStr) -> &OsStr {
     let bytes = value.as_bytes();
-    OsStr::from_bytes(&bytes[..bytes.len().min(VALUE_MAX)])
+    let Some(start) = bytes.get(..VALUE_MAX) else {
+        return value;
+    };
+    let end = start.iter().rposition(|&byte| byte == b' ');
+    OsStr::from_bytes(&start[..end.unwrap_or(VALUE_MAX)])
 }
 
 /// Runs the command in a process group of its own, which is killed after the time.
@@ -277,7 +283,8 @@ fn run(command: &mut Command, run: &Run, timeout: Duration) -> Result<ExitStatus
         if Instant::now() > end {
             // The child is not reaped yet, so the group is its own.
             kill_process_group(Pid::from_child(&child), Signal::KILL)?;
-            child.wait()?;
+            // A process that waits for a device or a frozen file system does not end: others must not wait for it.
+            thread::spawn(move || child.wait());
             bail!("killed after {} s", timeout.as_secs());
         }
         thread::sleep(Duration::from_millis(20));
@@ -447,6 +454,26 @@ mod tests {
         assert_eq!(first.variables, event("a", 1).variables);
         assert_eq!(queue.next().unwrap().key, "b");
         assert!(queue.next().is_none());
+    }
+
+    #[test]
+    fn lines_of_a_run_are_bounded() {
+        let long = |number| HookEvent {
+            json: "x".repeat(LINES_MAX / 10 + 1),
+            ..event("a", number)
+        };
+        let run = queue((0..20).map(long)).next().unwrap();
+        assert_eq!((run.count, run.json.len()), (20, 9));
+    }
+
+    #[test]
+    fn list_that_is_too_long_ends_with_a_whole_number() {
+        let pids: Vec<_> = (1_000_000..1_010_000).map(|pid| pid.to_string()).collect();
+        let pids = OsString::from(pids.join(" "));
+        let short = shortened(&pids).to_str().unwrap();
+        assert!(short.len() > VALUE_MAX - 8 && pids.len() > VALUE_MAX);
+        assert!(short.split(' ').all(|pid| pid.len() == 7));
+        assert_eq!(shortened(OsStr::new("12 34")), "12 34");
     }
 
     #[test]
