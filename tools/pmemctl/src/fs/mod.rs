@@ -6,6 +6,7 @@
 //! listens for errors that the kernel reports for files.
 
 pub mod ext4;
+pub(crate) mod extent_reader;
 pub mod kernel_reports;
 pub(crate) mod leases;
 pub mod mounted;

@@ -10,6 +10,7 @@ use crate::block::devno::DeviceNumber;
 use crate::block::remap::{Span, Spans};
 use crate::block::topology::Volume;
 use crate::fs::ext4::{self, Header, Layout};
+use crate::fs::extent_reader::ExtentReader;
 use crate::fs::leases::Leases;
 use crate::fs::open_files;
 use crate::fs::parents::{self, Names};
@@ -32,6 +33,7 @@ use std::os::fd::AsFd;
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 use std::rc::Rc;
+use std::sync::Arc;
 
 #[derive(Debug)]
 pub struct FileSystem {
@@ -321,7 +323,7 @@ impl FileSystem {
         }
         if !search.left.is_empty() {
             search.seen.clear();
-            search.searched = search.left.clone();
+            search.searched = search.left.clone().into();
             self.walk(&mut search, Fork::Attributes, all_links, progress)?;
         }
         if let (false, Some((node, header))) = (search.left.is_empty(), &ext4) {
@@ -513,6 +515,11 @@ impl FileSystem {
             };
             for entry in entries {
                 ensure!(tree.is_mounted()?, "{}", self.gone());
+                ensure!(
+                    !search.extents.is_hung(),
+                    "{}: the places of several files are not known: they are being written by processes that hang",
+                    printable(&self.directory)
+                );
                 search.leases.refresh();
                 let entry = match entry {
                     Ok(entry) => entry,
@@ -575,7 +582,9 @@ impl FileSystem {
                 });
                 let regular = |file: &File| file.metadata().is_ok_and(|it| it.is_file());
                 if let Some(file) = file.ok().filter(regular) {
-                    search.look(&file, used.inode, Fork::Data);
+                    if let Err(error) = search.look(file, used.inode, Fork::Data) {
+                        progress.skipped(used.link(), &error);
+                    }
                     let mut paths = search.leased.remove(&used.inode).unwrap_or_default();
                     paths.extend(used.name.clone());
                     if search.wanted.contains(&used.inode) {
@@ -676,7 +685,8 @@ struct Search {
     /// Inodes without names so far.
     wanted: BTreeSet<u64>,
     /// Bytes whose inodes are.
-    searched: Spans,
+    searched: Arc<Spans>,
+    extents: ExtentReader,
     /// Ranges without owner so far.
     left: Spans,
     /// Whether files share some of the ranges, so that each may have several owners.
@@ -715,7 +725,8 @@ impl Search {
             leased: BTreeMap::new(),
             wanted: hits.iter().map(|hit| hit.inode).collect(),
             left: unknown.clone(),
-            searched: unknown,
+            searched: unknown.into(),
+            extents: ExtentReader::new(),
             shared: false,
             hits,
             names: BTreeMap::new(),
@@ -865,8 +876,7 @@ impl Search {
         if handle.several {
             self.seen.insert(handle.inode);
         }
-        self.look(&file, handle.inode, fork);
-        Ok(())
+        self.look(file, handle.inode, fork)
     }
 
     /// Reports the files that were not opened because of a lease.
@@ -881,33 +891,27 @@ impl Search {
     }
 
     /// Removes the file's extents from `left`.
-    fn look(&mut self, file: &File, inode: u64, fork: Fork) {
-        // FIEMAP has places on the real-time device then, which is another volume.
-        if fork == Fork::Data && extents::is_real_time(file).unwrap_or(false) {
-            return;
-        }
+    fn look(&mut self, file: File, inode: u64, fork: Fork) -> io::Result<()> {
         let mut hits = Vec::new();
-        let mut shared = self.shared;
-        // FIEMAP fails on some inodes (directories of XFS).
-        let _ = extents::of_file(file, fork, |extent| {
-            for (part, at) in self.searched.in_extent(extent) {
-                shared |= extent.flags & Extent::SHARED != 0;
+        for extent in self.extents.read(file, fork, &self.searched)? {
+            for (part, at) in self.searched.in_extent(&extent) {
+                self.shared |= extent.flags & Extent::SHARED != 0;
                 hits.push(Hit {
                     offset: (fork == Fork::Data).then_some(at),
                     inode,
                     span: part,
                 });
             }
-        });
-        if hits.is_empty() {
-            return;
         }
-        self.shared = shared;
+        if hits.is_empty() {
+            return Ok(());
+        }
         for hit in &hits {
             self.left.remove(&hit.span.range());
         }
         self.wanted.insert(inode);
         self.hits.append(&mut hits);
+        Ok(())
     }
 }
 

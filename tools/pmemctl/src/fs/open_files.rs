@@ -50,7 +50,7 @@ pub struct FileUser {
     pub process: Process,
     /// The process has a descriptor of the file or of the device.
     pub open: bool,
-    /// The address of the first byte of the range in each mapping.
+    /// The address of the first byte of the range in each mapping, or in the first 16 of them.
     pub addresses: Vec<u64>,
 }
 
@@ -126,7 +126,7 @@ impl OpenFile {
         is_of(&status, self.device, self.inode).then(|| file.into())
     }
 
-    /// Returns the processes that map any of these bytes or have the file open.
+    /// Returns the processes that map any of these bytes or have the file open, up to [`USERS`].
     pub fn users(&self, bytes: &Range<u64>) -> Vec<FileUser> {
         let user = |one: &FileUse| {
             let addresses: Vec<u64> = one
@@ -134,6 +134,7 @@ impl OpenFile {
                 .iter()
                 .filter(|piece| piece.bytes.start < bytes.end && bytes.start < piece.bytes.end)
                 .map(|piece| piece.address + bytes.start.saturating_sub(piece.bytes.start))
+                .take(ADDRESSES)
                 .collect();
             let user = FileUser {
                 process: one.process.clone(),
@@ -142,7 +143,7 @@ impl OpenFile {
             };
             (user.open || !user.addresses.is_empty()).then_some(user)
         };
-        self.by.iter().filter_map(user).collect()
+        self.by.iter().filter_map(user).take(USERS).collect()
     }
 }
 
@@ -203,6 +204,12 @@ pub struct FilesInUse {
     /// There was room for all.
     pub complete: bool,
 }
+
+/// The highest number of processes that are reported for a range: each event about the file has them.
+const USERS: usize = 256;
+
+/// The highest number of addresses of a range that are reported for a process.
+const ADDRESSES: usize = 16;
 
 /// Bytes of memory for files in use: processes of a user can have millions open, or mapped in pieces.
 const ROOM: usize = 128 << 20;
@@ -439,6 +446,26 @@ mod tests {
             "mapped by process 2 (x) at 0x10000, 0x80800"
         );
         assert_eq!(who(12288..16384), ["open in process 1 (x)"]);
+    }
+
+    #[test]
+    fn users_of_a_range_are_limited() {
+        let one = |pid| FileUse {
+            process: Process {
+                pid,
+                command: "x".into(),
+            },
+            open: false,
+            mapped: (0..1000)
+                .map(|page| MappedRange {
+                    address: page << 16,
+                    bytes: 0..4096,
+                })
+                .collect(),
+        };
+        let used = OpenFile::made_up("1:2".parse().unwrap(), 7, (0..1000).map(one).collect());
+        let users = used.users(&(0..1));
+        assert_eq!((users.len(), users[0].addresses.len()), (USERS, ADDRESSES));
     }
 
     #[test]

@@ -7,10 +7,9 @@
 //! one would count errors as reported whose hooks it has not run.
 
 use crate::badblocks::set::BadBlocks;
-use crate::badblocks::store;
+use crate::badblocks::store::{self, Lock};
 use crate::sysfs::printable;
 use anyhow::{Context, Result, bail, ensure};
-use rustix::fs::{FlockOperation, flock};
 use rustix::io::Errno;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
@@ -35,7 +34,7 @@ struct CursorFile {
 #[derive(Debug)]
 pub struct Cursor {
     file: PathBuf,
-    _lock: Option<File>,
+    _lock: Option<Lock>,
     boot: String,
     reported: BTreeMap<u64, BadBlocks>,
     /// The contents of the file.
@@ -118,21 +117,22 @@ impl Cursor {
 
 /// Locks a file beside this one, which is replaced as a whole. Where none can be made, [`Cursor::save`] fails as well, and
 /// says why.
-fn lock(file: &Path) -> Result<Option<File>> {
+fn lock(file: &Path) -> Result<Option<Lock>> {
     let mut name = OsString::from(".");
     name.push(file.file_name().unwrap_or_default());
     name.push(".lock");
-    let Ok(lock) = store::lock_file(&file.with_file_name(name)) else {
+    let open = || store::lock_file(&file.with_file_name(&name));
+    let Ok(lock) = open() else {
         return Ok(None);
     };
-    match flock(&lock, FlockOperation::NonBlockingLockExclusive) {
+    match Lock::take(lock) {
         Err(Errno::WOULDBLOCK) => bail!(
             "{}: {} uses it: end that monitor, or name another file",
             printable(file),
-            store::lock_owner(&lock)
+            store::lock_owner(&open()?)
         ),
         // Not all file systems have locks.
-        _ => Ok(Some(lock)),
+        locked => Ok(locked.ok()),
     }
 }
 

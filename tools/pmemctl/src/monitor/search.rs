@@ -8,14 +8,13 @@ use crate::block::disk::Disk;
 use crate::block::holders::{self, Holder};
 use crate::block::remap::AffectedVolume;
 use crate::fs::kernel_reports::KernelReports;
-use crate::fs::open_files::{self, FileUser, OpenFile};
+use crate::fs::open_files::{self, FileUser, FilesInUse, OpenFile};
 use crate::fs::{Owner, Progress};
 use crate::monitor::batch::{Answer, Batch, SEARCHING};
 use crate::monitor::known_files::{in_use, reported};
 use crate::monitor::{ErrorLocation, Event};
 use crate::sysfs::Host;
 use std::collections::{BTreeMap, BTreeSet};
-use std::sync::Arc;
 
 /// Finds owners among the files in use.
 pub(super) struct QuickSearch<'a> {
@@ -34,7 +33,6 @@ pub(super) struct TracedBatch {
 pub(super) struct PendingSearch {
     pub(super) batch: Batch,
     pub(super) affected: Vec<(Disk, AffectedVolume)>,
-    pub(super) used: Arc<[OpenFile]>,
 }
 
 struct Silent;
@@ -75,14 +73,9 @@ impl QuickSearch<'_> {
         TracedBatch { volumes, events }
     }
 
-    /// Returns the files in use of the file systems on these volumes. Adds an event if these are not all.
-    pub(super) fn files_in_use(&self, traced: &mut [TracedBatch]) -> Arc<[OpenFile]> {
-        let volumes = traced.iter().flat_map(|traced| &traced.volumes);
-        let devices: BTreeSet<DeviceNumber> = volumes
-            .filter_map(|(_, affected)| affected.volume.number().ok())
-            .collect();
-        let devices: Vec<_> = devices.into_iter().collect();
-        let used = open_files::of_file_systems(self.host, &devices);
+    /// Returns the files in use of the file systems on these volumes. Adds events if these are not all.
+    pub(super) fn files_in_use(&self, traced: &mut [TracedBatch]) -> Vec<OpenFile> {
+        let used = files_in_use(self.host, traced.iter().flat_map(|traced| &traced.volumes));
         if !used.complete {
             for TracedBatch { volumes, events } in traced {
                 let disks: BTreeSet<&str> = volumes.iter().map(|(disk, _)| disk.name()).collect();
@@ -92,7 +85,7 @@ impl QuickSearch<'_> {
                 }));
             }
         }
-        used.files.into()
+        used.files
     }
 
     /// Returns the result so far, and the volumes that are left.
@@ -184,6 +177,8 @@ pub(super) fn search(
             rest: Vec::new(),
         })
         .collect();
+    let volumes = searches.iter().flat_map(|remaining| &remaining.affected);
+    let used = files_in_use(host, volumes).files;
     let mut users = Users::default();
     for (disk, affected) in together(searches.iter().flat_map(|remaining| &remaining.affected)) {
         let (mut found, spans) = reported(host, reports, &disk, &affected);
@@ -198,13 +193,22 @@ pub(super) fn search(
             for (remaining, answer) in searches.iter().zip(&mut answers) {
                 for part in remaining.parts(&entry) {
                     let batch = &remaining.batch;
-                    let event = batch.reported(&disk, &affected, part, &remaining.used, &mut users);
+                    let event = batch.reported(&disk, &affected, part, &used, &mut users);
                     answer.done.push(event);
                 }
             }
         }
     }
     answers
+}
+
+fn files_in_use<'a>(
+    host: &Host,
+    volumes: impl Iterator<Item = &'a (Disk, AffectedVolume)>,
+) -> FilesInUse {
+    let devices = volumes.filter_map(|(_, affected)| affected.volume.number().ok());
+    let devices: BTreeSet<DeviceNumber> = devices.collect();
+    open_files::of_file_systems(host, &Vec::from_iter(devices))
 }
 
 /// As few as there are volumes, each with all that is bad of it.
@@ -362,7 +366,6 @@ mod tests {
             PendingSearch {
                 batch,
                 affected: vec![(disk.clone(), affected)],
-                used: [].into(),
             }
         };
         let searches = [

@@ -108,11 +108,7 @@ impl Searcher {
                 let _ = self.answers.send(answer);
                 let _ = self.wake.write_all(b"x");
                 if !affected.is_empty() {
-                    let _ = searches.send(PendingSearch {
-                        batch,
-                        affected,
-                        used: Arc::clone(&used),
-                    });
+                    let _ = searches.send(PendingSearch { batch, affected });
                 }
             }
             state.set(None);
