@@ -57,6 +57,7 @@ case $STAGE in
 	is "what the copy lacks is restored" "$(restore "$disk")" "$disk restored 8"
 	prints "what the saved list lacks has left, but for what fails again" \
 		"1048576 restored,3145728 machine-check,5242880 restored" listed
+	pmemctl errors save "$disk"
 	echo "add 2097152 4096 restored" >"$list"
 	is "a second time" "$(restore "$disk")" "$disk there-already 0"
 	prints "nothing leaves" "1048576 restored,2097152 restored,3145728 machine-check,5242880 restored" listed
