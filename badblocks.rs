@@ -513,13 +513,13 @@ impl<'bound> BadSectors<'bound> {
         let entry = self
             .table_entry(sectors.start)
             .filter(|entry| entry.start < sectors.start && entry.end > sectors.end)?;
-        let half = sectors.end..entry.end;
-        let gaps = state.bad.gaps(&half);
+        let listed = sectors.end..entry.end.min(self.data.end);
+        let gaps = state.bad.gaps(&listed);
 
         // Users may have added to the entry since `import`.
-        state.bad.insert(&half, USER, &mut state.spares).ok()?;
+        state.bad.insert(&listed, USER, &mut state.spares).ok()?;
         state.unannounced |= gaps > 0;
-        Some(half)
+        Some(sectors.end..entry.end)
     }
 
     /// Adds bad sectors that the table lacks, as many as fit. Not to that of a BTT, which may have
@@ -584,13 +584,14 @@ impl<'bound> BadSectors<'bound> {
             }
             // The lookup warns if the table changes under it: the lock excludes the driver's own
             // changes.
-            let Some(listed) = self.table_entry(at) else {
+            let Some(entry) = self.table_entry(at) else {
                 if self.table().version() == version {
                     state.seen = Some(version);
                     return Ok(());
                 }
                 continue;
             };
+            let listed = entry.start..entry.end.min(self.data.end);
             let gaps = state.bad.gaps(&listed);
 
             if own.len() < gaps {
@@ -606,7 +607,7 @@ impl<'bound> BadSectors<'bound> {
     }
 
     /// Returns the first entry of the table that ends behind sector `at`, which is in the data
-    /// area.
+    /// area. One that users have written may end behind that.
     fn table_entry(&self, at: u64) -> Option<Range<u64>> {
         let (first, len) = self.table().entry_in(
             at.saturating_sub(self.data.start),
@@ -614,7 +615,7 @@ impl<'bound> BadSectors<'bound> {
         )?;
         let start = self.data.start.saturating_add(first);
 
-        Some(start..start.saturating_add(len).min(self.data.end))
+        Some(start..start.saturating_add(len))
     }
 
     /// Returns the first bad sector of `sectors`, which are in the data area.

@@ -1052,6 +1052,43 @@ fn what_a_user_adds_to_an_entry_while_a_full_table_drops_its_end_stays_bad() {
 }
 
 #[test]
+fn a_repaired_sector_stays_good_where_its_entry_in_a_full_table_ends_behind_the_disk() {
+    let setup = Setup::new(Mode::Fsdax, true);
+
+    check_once(true, move |region| {
+        let world = ManuallyDrop::new(World::bind(setup, region, leak(Scope::new()), None));
+        let table = world.badblocks.table();
+        let end = setup.pages * PAGE;
+        let repaired = end - 4..end - 2;
+        let write = |sectors: Range<u64>| {
+            let first = sectors.start - setup.mode.data();
+
+            table.set(first, sectors.end - sectors.start)
+        };
+
+        // A user can write what no disk has.
+        write(end - PAGE..end + 1).expect("there is room");
+        for sector in (2 * PAGE..).step_by(2).take(BadblocksTable::CAPACITY - 1) {
+            write(sector..sector + 1).expect("there is room");
+        }
+        let removed = world.badblocks.remove(&addresses(&repaired));
+
+        removed.expect("it can be removed");
+        // A write makes the driver read the table.
+        write(2 * PAGE..2 * PAGE + 1).expect("it is there");
+        world.badblocks.refresh();
+        for sector in end - PAGE..end {
+            assert_eq!(
+                world.is_bad(sector),
+                !repaired.contains(&sector),
+                "{sector}"
+            );
+        }
+        drop(ManuallyDrop::into_inner(world));
+    });
+}
+
+#[test]
 fn a_disk_whose_errors_are_repaired_needs_no_lookup() {
     let setup = Setup::new(Mode::Fsdax, true);
 

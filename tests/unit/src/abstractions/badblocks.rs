@@ -69,7 +69,7 @@ impl BadblocksTable {
         let entries = self.entries.lock().expect("no panic");
         let entry = entries.iter().find(|entry| entry.end > start)?;
 
-        (entry.start < end).then_some((entry.start, entry.end - entry.start))
+        (len > 0 && entry.start < end).then_some((entry.start, entry.end - entry.start))
     }
 
     pub(crate) fn version(&self) -> u32 {
