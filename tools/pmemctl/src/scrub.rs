@@ -1196,7 +1196,7 @@ mod tests {
         assert!(!run(&scrub, &machine, 2 << 20, false).complete);
         let mut other = state(&scrub);
         other.covers.start += PAGE;
-        other.suspected = vec![4 << 20..5 << 20];
+        other.suspected.push(4 << 20..5 << 20);
         // Files differ in their times by more than a clock's tick.
         thread::sleep(Duration::from_millis(20));
         let file = machine.folder.path().join("state");

@@ -268,7 +268,7 @@ impl FileSystem {
     ) -> Result<()> {
         let directory = self.root()?;
         let number = self.fsmap_device(&directory);
-        let all: Ranges = [0..u64::MAX].into_iter().collect();
+        let all: Ranges = std::iter::once(0..u64::MAX).collect();
         all.without(refused).iter().try_for_each(|query| {
             self.records(&directory, query, |record| {
                 let Some(range) = asked(record, number, query) else {

@@ -607,10 +607,10 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let process = folder.path().join("proc/7");
         fs::create_dir_all(&process).unwrap();
-        let maps: String = (1..=1000)
+        let maps: Vec<_> = (1..=1000)
             .map(|page| format!("{page:x}000-{page:x}800 r--s 0 103:05 12 /x\n"))
             .collect();
-        fs::write(process.join("maps"), maps).unwrap();
+        fs::write(process.join("maps"), maps.concat()).unwrap();
         let found = |room| {
             let found = find(&Host::at(folder.path()), &["259:5".parse().unwrap()], room);
             let mapped = found.files.iter().flat_map(|file| &file.by[0].mapped);
