@@ -240,6 +240,19 @@ impl Survey {
         })
     }
 
+    /// Returns the bad bytes of a volume.
+    pub fn bad_of(&self, volume: DeviceNumber) -> Spans {
+        self.on(volume)
+            .flat_map(|affected| affected.spans.iter())
+            .collect()
+    }
+
+    /// Returns a volume with bad bytes for each disk that these are on.
+    pub fn on(&self, volume: DeviceNumber) -> impl Iterator<Item = &AffectedVolume> {
+        let affected = self.affected.iter().map(|(_, affected)| affected);
+        affected.filter(move |affected| affected.chain.first() == Some(&volume))
+    }
+
     #[cfg(test)]
     pub(crate) fn made_up(host: &Host, disks: Vec<DiskErrors>) -> Self {
         Self {

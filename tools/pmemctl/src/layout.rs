@@ -2,11 +2,12 @@
 
 //! Sums up what the bytes of a disk are used for, in cells: files, metadata, free space and bad blocks.
 
+use crate::affected::Survey;
 use crate::badblocks::kernel::{DiskErrors, bytes};
 use crate::badblocks::set::BadBlocks;
 use crate::block::disk::Disk;
-use crate::block::remap::{self, AffectedVolume, Span, Spans};
-use crate::block::topology::{self, Mounts};
+use crate::block::remap::{self, Span, Spans};
+use crate::block::topology::{self, Mounts, Volume};
 use crate::fs::SpaceKind;
 use crate::fs::ext4::{self, Header};
 use crate::fs::mounted::FileSystem;
@@ -147,9 +148,6 @@ pub fn of_disk(host: &Host, disk: &Disk, count: u64) -> Result<DiskLayout> {
         cells.add_bad(&(offset..offset.saturating_add(length)));
     }
     let volume = topology::of_disk(host, disk.name(), &Mounts::here()?)?;
-    let listed = listed.ranges().map(bytes);
-    let listed = listed.map(|(offset, length)| Span::of_disk(offset, length));
-    let errors = remap::trace(host, &volume, listed.collect())?;
     let whole = [Span::of_disk(0, size)].into_iter().collect();
     let mut volumes = Vec::new();
     for affected in remap::trace(host, &volume, whole)? {
@@ -173,14 +171,8 @@ pub fn of_disk(host: &Host, disk: &Disk, count: u64) -> Result<DiskLayout> {
                 );
                 continue;
             }
-            (None, false) => {
-                let name = &affected.volume.kernel_name;
-                let mut errors = errors.iter();
-                let bad = errors.find(|errors| errors.volume.kernel_name == *name);
-                let bad = bad.map(|errors| errors.spans.clone()).unwrap_or_default();
-                contents(host, &affected, &bad, &mut cells)
-                    .with_context(|| affected.volume.name.clone())?
-            }
+            (None, false) => contents(host, &affected.volume, &affected.spans, &mut cells)
+                .with_context(|| affected.volume.name.clone())?,
         };
         let first = affected.spans.iter().map(|span| span.disk_offset).min();
         volumes.push(VolumeSummary {
@@ -270,14 +262,13 @@ impl<'a> Painter<'a> {
     }
 }
 
-/// Adds the use of a volume's bytes, of which those in `bad` are bad; returns why it is unknown, if so.
+/// Adds the use of a volume's bytes; returns why it is unknown, if so.
 fn contents(
     host: &Host,
-    affected: &AffectedVolume,
-    bad: &Spans,
+    volume: &Volume,
+    spans: &Spans,
     cells: &mut Cells,
 ) -> Result<Option<String>> {
-    let AffectedVolume { volume, spans, .. } = affected;
     let unknown = |cells: &mut Cells, reason: String| {
         add(cells, spans, &(0..u64::MAX), SpaceKind::Other);
         Ok(Some(reason))
@@ -290,8 +281,10 @@ fn contents(
     if let Some(mount) = volume.mounts.first() {
         let system = FileSystem::at(volume, &host.absolute(Path::new(&mount.directory)))?;
         let space = system.space()?;
+        // It may have other disks as well.
+        let bad = Survey::of(host)?.bad_of(volume.number()?);
+        let refused = system.groups_without_bitmap(&bad)?;
         let mut painter = Painter::new(cells, spans, space.fixed, space.rest);
-        let refused = system.groups_without_bitmap(bad)?;
         system.each(&refused, |range, kind| painter.next(range, kind))?;
         painter.end();
         let reason = match space.rest {

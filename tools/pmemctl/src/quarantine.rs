@@ -11,7 +11,6 @@ use crate::badblocks::origin::SECTOR;
 use crate::badblocks::set::BadBlocks;
 use crate::block::devno::DeviceNumber;
 use crate::block::mountinfo;
-use crate::block::remap::Spans;
 use crate::block::topology;
 use crate::fs::kernel_reports;
 use crate::fs::mounted::{self, FileSystem};
@@ -153,10 +152,8 @@ impl Place {
         if let Some(reason) = survey.unknown(&target, self.device) {
             bail!("{}: {reason}", printable(&self.directory));
         }
-        let affected = survey.affected.iter().map(|(_, affected)| affected);
-        let its = affected.filter(|affected| affected.chain.first() == Some(&self.device));
-        let spans: Spans = its.clone().flat_map(|it| it.spans.iter()).collect();
-        if let Some(affected) = its.clone().next() {
+        let spans = survey.bad_of(self.device);
+        if let Some(affected) = survey.on(self.device).next() {
             let system = FileSystem::at(&affected.volume, &self.directory)?;
             ensure!(
                 system.groups_without_bitmap(&spans)?.is_empty(),

@@ -51,6 +51,9 @@ impl ExtentReader {
         fork: Fork,
         wanted: &Arc<Spans>,
     ) -> io::Result<Vec<Extent>> {
+        if self.is_hung() {
+            return Err(io::ErrorKind::TimedOut.into());
+        }
         let wanted = Arc::clone(wanted);
         self.0.ask(Question { file, fork, wanted })
     }

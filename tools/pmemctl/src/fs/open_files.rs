@@ -211,8 +211,9 @@ const USERS: usize = 256;
 /// The highest number of addresses of a range that are reported for a process.
 const ADDRESSES: usize = 16;
 
-/// Bytes of memory for files in use: processes of a user can have millions open, or mapped in pieces.
-const ROOM: usize = 128 << 20;
+/// Bytes of memory for files in use, of which collections may take twice as much: processes of a user can have millions open,
+/// or mapped in pieces.
+const ROOM: usize = 64 << 20;
 
 /// Why some are missing.
 pub const TOO_MANY: &str = "processes have too many files open or mapped to look at all";
