@@ -2,7 +2,7 @@
 
 //! Sums up what the bytes of a disk are used for, in cells: files, metadata, free space and bad blocks.
 
-use crate::affected::Survey;
+use crate::affected::{Survey, Target};
 use crate::badblocks::kernel::{DiskErrors, bytes};
 use crate::badblocks::set::BadBlocks;
 use crate::block::disk::Disk;
@@ -281,9 +281,16 @@ fn contents(
     if let Some(mount) = volume.mounts.first() {
         let system = FileSystem::at(volume, &host.absolute(Path::new(&mount.directory)))?;
         let space = system.space()?;
-        // It may have other disks as well.
-        let bad = Survey::of(host)?.bad_of(volume.number()?);
-        let refused = system.groups_without_bitmap(&bad)?;
+        let mut refused = Ranges::default();
+        if kind != "xfs" {
+            // Of all its disks.
+            let number = volume.number()?;
+            let survey = Survey::of(host)?;
+            if let Some(reason) = survey.unknown(&Target::Mount(number), number) {
+                return unknown(cells, reason);
+            }
+            refused = system.groups_without_bitmap(&survey.bad_of(number))?;
+        }
         let mut painter = Painter::new(cells, spans, space.fixed, space.rest);
         system.each(&refused, |range, kind| painter.next(range, kind))?;
         painter.end();

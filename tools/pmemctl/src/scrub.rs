@@ -214,7 +214,7 @@ pub struct Summary {
     pub complete: bool,
     /// Errors that were found, in this run or earlier.
     pub found: Vec<BadRange>,
-    /// Errors after `from` that were listed before, and were not read.
+    /// Errors that were listed before, and were not read: after `from`, or all if it is complete.
     pub known: Vec<BadRange>,
     /// Bytes that were not read because the machine stopped when they were.
     pub suspected: Vec<BadRange>,

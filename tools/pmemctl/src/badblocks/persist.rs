@@ -313,6 +313,11 @@ fn try_save(region: &Region, folder: &Path, report: &mut SaveReport) -> Result<(
             store.save(&saved).with_context(|| printable(folder))?;
             SaveOutcome::Saved
         }
+        // The next save has to know as well that it was refused.
+        Before::Refused(why) if failed => {
+            report.reasons.push(why.to_string());
+            SaveOutcome::Failed
+        }
         Before::Refused(why) => {
             let new = (!is_empty).then_some(&saved);
             let aside = store
@@ -736,6 +741,12 @@ mod tests {
         assert!(report.reasons[0].contains("moved to"), "{report:?}");
         let aside = machine.state().join("e820-20000000.json.refused");
         assert_eq!(fs::read(aside).unwrap(), b"x");
+
+        // And stays where a disk could not be read, whose errors it may have had.
+        fs::write(machine.file(), "y").unwrap();
+        machine.write("sys/block/pmem0/badblocks", "no list");
+        assert_eq!(machine.save().result, SaveOutcome::Failed);
+        assert_eq!(fs::read(machine.file()).unwrap(), b"y");
     }
 
     #[test]

@@ -7,24 +7,73 @@
 
 use crate::block::remap::Spans;
 use abstractions::extents::{self, Extent, Fork};
+use std::collections::BTreeSet;
 use std::fs::File;
 use std::io;
-use std::sync::Arc;
+use std::os::unix::fs::MetadataExt;
 use std::sync::mpsc::{self, Receiver, Sender};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread;
 use std::time::Duration;
 
 /// The time that the extents of a file may take, of which there may be millions.
-const DEADLINE: Duration = Duration::from_secs(60);
+const DEADLINE: Duration = Duration::from_secs(30);
 
-/// After so many files without an answer no others are read.
-const HUNG: u32 = 3;
+/// The highest number of files that this process waits for; each has a thread.
+const HUNG: usize = 8;
+
+/// Files whose extents are being read, by device and inode.
+struct Asked(Mutex<BTreeSet<(u64, u64)>>);
+
+/// Those of this process.
+static ASKED: Asked = Asked(Mutex::new(BTreeSet::new()));
+
+/// Returns whether this process waits for too many files to read the extents of others.
+pub(crate) fn is_hung() -> bool {
+    ASKED.is_full()
+}
+
+impl Asked {
+    fn files(&self) -> MutexGuard<'_, BTreeSet<(u64, u64)>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn is_full(&self) -> bool {
+        self.files().len() >= HUNG
+    }
+
+    /// Adds a file. Fails with `TimedOut` if it is there already, or if it would be one too many.
+    fn begin(&'static self, file: (u64, u64)) -> io::Result<Asking> {
+        let mut files = self.files();
+        match files.len() < HUNG && files.insert(file) {
+            true => Ok(Asking { of: self, file }),
+            false => Err(io::Error::new(io::ErrorKind::TimedOut, WHY)),
+        }
+    }
+}
+
+/// A file whose extents are being read, until it is dropped.
+struct Asking {
+    of: &'static Asked,
+    file: (u64, u64),
+}
+
+impl Drop for Asking {
+    fn drop(&mut self) {
+        self.of.files().remove(&self.file);
+    }
+}
+
+/// Why extents are not known.
+pub(crate) const WHY: &str =
+    "the kernel does not tell where a file is while a process that hangs writes to it";
 
 /// A file, and the bytes of its device of which extents are wanted.
 struct Question {
     file: File,
     fork: Fork,
     wanted: Arc<Spans>,
+    _asking: Asking,
 }
 
 /// Reads the extents of one file after the other.
@@ -36,7 +85,6 @@ impl ExtentReader {
             answer: |question| question.extents(),
             deadline: DEADLINE,
             thread: None,
-            hung: 0,
         })
     }
 
@@ -51,16 +99,13 @@ impl ExtentReader {
         fork: Fork,
         wanted: &Arc<Spans>,
     ) -> io::Result<Vec<Extent>> {
-        if self.is_hung() {
-            return Err(io::ErrorKind::TimedOut.into());
-        }
-        let wanted = Arc::clone(wanted);
-        self.0.ask(Question { file, fork, wanted })
-    }
-
-    /// Returns whether too many files had no answer.
-    pub(crate) fn is_hung(&self) -> bool {
-        self.0.hung >= HUNG
+        let status = file.metadata()?;
+        self.0.ask(Question {
+            _asking: ASKED.begin((status.dev(), status.ino()))?,
+            wanted: Arc::clone(wanted),
+            file,
+            fork,
+        })
     }
 }
 
@@ -86,8 +131,6 @@ struct Worker<Q, A> {
     answer: fn(Q) -> A,
     deadline: Duration,
     thread: Option<(Sender<Q>, Receiver<A>)>,
-    /// Threads that were left behind.
-    hung: u32,
 }
 
 impl<Q: Send + 'static, A: Send + 'static> Worker<Q, A> {
@@ -104,11 +147,7 @@ impl<Q: Send + 'static, A: Send + 'static> Worker<Q, A> {
                 self.thread = Some(thread);
                 Ok(answer)
             }
-            _ => {
-                self.hung += 1;
-                let reason = format!("no answer within {} s", self.deadline.as_secs());
-                Err(io::Error::new(io::ErrorKind::TimedOut, reason))
-            }
+            _ => Err(io::Error::new(io::ErrorKind::TimedOut, WHY)),
         }
     }
 
@@ -130,26 +169,39 @@ mod tests {
     use super::*;
 
     #[test]
-    fn question_without_an_answer_does_not_hold_up_the_next_one() {
+    fn file_without_an_answer_holds_up_no_other_and_is_not_asked_again() {
+        let asked: &'static Asked = Box::leak(Box::new(Asked(Mutex::default())));
         let mut worker = Worker {
-            answer: |(number, wait): (u32, Option<Receiver<()>>)| {
+            answer: |(number, wait, _asking): (u64, Option<Receiver<()>>, Asking)| {
                 let _ = wait.map(|wait| wait.recv());
                 number
             },
-            deadline: Duration::from_millis(100),
+            deadline: DEADLINE,
             thread: None,
-            hung: 0,
+        };
+        let mut ask = |number, wait, deadline| {
+            worker.deadline = deadline;
+            worker.ask((number, wait, asked.begin((7, number))?))
         };
         let (release, wait) = mpsc::channel();
-        let error = worker.ask((1, Some(wait))).unwrap_err();
+        let error = ask(1, Some(wait), Duration::from_millis(100)).unwrap_err();
         assert_eq!(error.kind(), io::ErrorKind::TimedOut);
-        worker.deadline = Duration::from_secs(60);
         for number in 2..5 {
-            assert_eq!(worker.ask((number, None)).unwrap(), number);
+            assert_eq!(ask(number, None, DEADLINE).unwrap(), number);
         }
+        assert!(ask(1, None, DEADLINE).is_err());
+        let others = 10..10 + HUNG as u64 - 1;
+        let others: Vec<_> = others
+            .map(|number| asked.begin((7, number)).unwrap())
+            .collect();
+        assert!(asked.is_full() && ask(2, None, DEADLINE).is_err());
+        drop(others);
+        assert!(!asked.is_full());
         // Its answer comes late, to nobody.
-        release.send(()).unwrap();
-        assert_eq!(worker.ask((5, None)).unwrap(), 5);
-        assert_eq!(worker.hung, 1);
+        drop(release);
+        while asked.files().contains(&(7, 1)) {
+            thread::sleep(Duration::from_millis(1));
+        }
+        assert_eq!(ask(1, None, DEADLINE).unwrap(), 1);
     }
 }

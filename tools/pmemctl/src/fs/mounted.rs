@@ -10,7 +10,7 @@ use crate::block::devno::DeviceNumber;
 use crate::block::remap::{Span, Spans};
 use crate::block::topology::Volume;
 use crate::fs::ext4::{self, Header, Layout};
-use crate::fs::extent_reader::ExtentReader;
+use crate::fs::extent_reader::{self, ExtentReader};
 use crate::fs::leases::Leases;
 use crate::fs::open_files;
 use crate::fs::parents::{self, Names};
@@ -333,6 +333,13 @@ impl FileSystem {
                 self.walk(&mut search, Fork::Attributes, all_links, progress)?;
             }
         }
+        // Behind the walks, each of which begins to count.
+        if search.too_many_open {
+            progress.skipped(Path::new("/proc"), &io::Error::other(open_files::TOO_MANY));
+        }
+        if extent_reader::is_hung() {
+            progress.skipped(&self.directory, &io::Error::other(extent_reader::WHY));
+        }
         match &geometry {
             Some(geometry) => found.extend(geometry.by_group(&search.left)),
             None => found.extend(search.left.iter().map(|span| Owned {
@@ -515,11 +522,6 @@ impl FileSystem {
             };
             for entry in entries {
                 ensure!(tree.is_mounted()?, "{}", self.gone());
-                ensure!(
-                    !search.extents.is_hung(),
-                    "{}: the places of several files are not known: they are being written by processes that hang",
-                    printable(&self.directory)
-                );
                 search.leases.refresh();
                 let entry = match entry {
                     Ok(entry) => entry,
@@ -564,9 +566,7 @@ impl FileSystem {
     /// and those with an inode on a bad block.
     fn open_files(&self, host: &Host, search: &mut Search, progress: &dyn Progress) {
         let used = open_files::of_file_systems(host, &[self.device]);
-        if !used.complete {
-            progress.skipped(Path::new("/proc"), &io::Error::other(open_files::TOO_MANY));
-        }
+        search.too_many_open |= !used.complete;
         for used in used.files {
             let skipped =
                 search.leased.contains_key(&used.inode) || search.unreadable.contains(&used.inode);
@@ -696,6 +696,8 @@ struct Search {
     /// The highest number of names of an inode that are kept: users can make millions of hard links.
     limit: usize,
     open_by: BTreeMap<u64, Vec<u32>>,
+    /// Processes have more files open than were looked at.
+    too_many_open: bool,
     /// Inodes with several names, or none, whose extents were read.
     seen: BTreeSet<u64>,
     /// Inodes all of whose names are known.
@@ -732,6 +734,7 @@ impl Search {
             names: BTreeMap::new(),
             limit: 1,
             open_by: BTreeMap::new(),
+            too_many_open: false,
             seen: BTreeSet::new(),
             complete: BTreeSet::new(),
             room: FOLDERS,
@@ -834,7 +837,7 @@ impl Search {
     ) {
         progress.step();
         let inode = entry.inode;
-        let looks = !self.left.is_empty() || self.shared;
+        let looks = (!self.left.is_empty() || self.shared) && !extent_reader::is_hung();
         if looks && matches!(entry.kind, FileType::RegularFile | FileType::Directory) {
             match self.query(of, entry, fork) {
                 Err(error) if error.kind() != io::ErrorKind::NotFound => {

@@ -231,11 +231,18 @@ fn find(host: &Host, devices: &[DeviceNumber], room: usize) -> FilesInUse {
         leases: Leases::read(host),
         devices,
         found: BTreeMap::new(),
-        room: Room(room),
+        room: Room(0),
     };
     let own = std::process::id();
-    let mut others = pids.into_iter().filter(|&pid| pid != own);
-    let complete = others.all(|pid| search.add_process(pid).is_some());
+    let mut rest = room;
+    let mut complete = true;
+    for pid in pids.into_iter().filter(|&pid| pid != own) {
+        // One process can't take the room of all that are behind it.
+        let share = rest / 4;
+        search.room = Room(share);
+        complete &= search.add_process(pid).is_some();
+        rest -= share - search.room.0;
+    }
     FilesInUse {
         files: search.found.into_values().collect(),
         complete,
@@ -249,11 +256,12 @@ struct Search<'a> {
     leases: Leases,
     devices: &'a [DeviceNumber],
     found: BTreeMap<(DeviceNumber, u64), OpenFile>,
+    /// For the files of one process.
     room: Room,
 }
 
 impl Search<'_> {
-    /// Adds the files of a process; `None` if there is no room for them.
+    /// Adds the files of a process; `None` if there is no room for all.
     fn add_process(&mut self, pid: u32) -> Option<()> {
         let folder = self.host.path(format!("proc/{pid}"));
         let trusted = is_trusted(&folder);
@@ -618,8 +626,13 @@ mod tests {
             (mapped.count(), found.complete)
         };
         assert_eq!(found(ROOM), (1000, true));
-        let (count, complete) = found(100 * size_of::<MappedRange>());
+        let (count, complete) = found(400 * size_of::<MappedRange>());
         assert!((50..100).contains(&count) && !complete, "{count}");
+        // The next process has room.
+        let next = folder.path().join("proc/8");
+        fs::create_dir(&next).unwrap();
+        fs::write(next.join("maps"), "1000-2000 r--s 0 103:05 13 /y\n").unwrap();
+        assert_eq!(found(400 * size_of::<MappedRange>()), (count + 1, false));
     }
 
     #[test]

@@ -26,6 +26,8 @@ use std::time::{Duration, Instant};
 
 /// A hook and its children are killed after this time.
 const TIMEOUT: Duration = Duration::from_secs(60);
+/// A hook that was killed has this long to end; others do not wait longer.
+const ENDING: Duration = Duration::from_secs(1);
 /// At the end the hooks that wait get this long.
 const LAST: Duration = Duration::from_secs(5);
 /// Runs that may wait, each for another file.
@@ -283,8 +285,15 @@ fn run(command: &mut Command, run: &Run, timeout: Duration) -> Result<ExitStatus
         if Instant::now() > end {
             // The child is not reaped yet, so the group is its own.
             kill_process_group(Pid::from_child(&child), Signal::KILL)?;
-            // A process that waits for a device or a frozen file system does not end: others must not wait for it.
-            thread::spawn(move || child.wait());
+            let end = Instant::now() + ENDING;
+            while child.try_wait()?.is_none() {
+                if Instant::now() > end {
+                    // It waits for a device or a frozen file system. Without a thread, it stays a zombie.
+                    let _ = thread::Builder::new().spawn(move || child.wait());
+                    break;
+                }
+                thread::sleep(Duration::from_millis(20));
+            }
             bail!("killed after {} s", timeout.as_secs());
         }
         thread::sleep(Duration::from_millis(20));
