@@ -717,24 +717,29 @@ fn no_error_is_forgotten_where_the_table_of_a_btt_is_full() {
     check(Mode::Sector, 12, false, 0);
 }
 
+/// Calls `test` with a region, where allocations succeed.
+fn with_region(has_commands: bool, test: impl Fn(&'static Region)) -> impl Fn() {
+    move || {
+        fail_one_in(0);
+        test(leak(Region::at(REGION, has_commands)));
+    }
+}
+
 /// Calls `test` with a region, in one interleaving.
 fn check_once(has_commands: bool, test: impl Fn(&'static Region) + Send + Sync + 'static) {
-    shuttle::check_random(
-        move || {
-            fail_one_in(0);
-            test(leak(Region::at(REGION, has_commands)));
-        },
-        1,
-    );
+    shuttle::check_random(with_region(has_commands, test), 1);
+}
+
+/// Calls `test` with a region of a bus with commands, in so many interleavings.
+fn check_each(number: usize, test: impl Fn(&'static Region) + Send + Sync + 'static) {
+    check_interleavings(number, with_region(true, test));
 }
 
 #[test]
 fn reports_of_neighbours_add_no_entries_of_all_that_is_bad() {
     let setup = Setup::new(Mode::Fsdax, true);
 
-    check_interleavings(INTERLEAVINGS, move || {
-        fail_one_in(0);
-        let region = leak(Region::at(REGION, true));
+    check_each(INTERLEAVINGS, move |region| {
         let scope = leak(Scope::new());
         let worker = thread::spawn(|| scope.run_works());
         let world = ManuallyDrop::new(World::bind(setup, region, scope, None));
@@ -777,10 +782,7 @@ fn an_error_stays_listed_if_its_repair_is_abandoned_while_others_are_added() {
     let setup = Setup::new(Mode::Fsdax, true);
     let (added, cleared) = (4 * PAGE..5 * PAGE, 6 * PAGE..7 * PAGE);
 
-    check_interleavings(INTERLEAVINGS, move || {
-        fail_one_in(0);
-        let region = leak(Region::at(REGION, true));
-
+    check_each(INTERLEAVINGS, move |region| {
         region.report(addresses(&cleared));
         let scope = leak(Scope::new());
         let world = leak(World::bind(setup, region, scope, None));
@@ -977,9 +979,7 @@ fn a_user_who_writes_badblocks_all_the_time_holds_up_no_repair() {
     const WRITES: u32 = 100;
     let setup = Setup::new(Mode::Fsdax, true);
 
-    check_interleavings(100, move || {
-        fail_one_in(0);
-        let region = leak(Region::at(REGION, true));
+    check_each(100, move |region| {
         let world = std::sync::Arc::new(ManuallyDrop::new(World::bind(
             setup,
             region,
@@ -1015,9 +1015,7 @@ fn a_user_who_writes_badblocks_all_the_time_holds_up_no_repair() {
 fn what_a_user_adds_to_an_entry_while_a_full_table_drops_its_end_stays_bad() {
     let setup = Setup::new(Mode::Fsdax, true);
 
-    check_interleavings(INTERLEAVINGS, move || {
-        fail_one_in(0);
-        let region = leak(Region::at(REGION, true));
+    check_each(INTERLEAVINGS, move |region| {
         let world = leak(World::bind(setup, region, leak(Scope::new()), None));
         let table = world.badblocks.table();
         let page = 3 * PAGE..4 * PAGE;
