@@ -2,9 +2,9 @@
 
 //! The engine of `pmemctl`; the commands are in `commands/`.
 //!
-//! [`sysfs`] reads and writes the kernel's files, [`programs`] finds programs, [`ranges`] has sets of numbers. [`block`]
-//! has the disks and the volumes on them, [`nd`] the devices of the `nd` bus, [`badblocks`] the lists of errors, [`fs`] the file systems.
-//! Each of these imports only those before it.
+//! [`sysfs`] reads and writes the kernel's files, [`programs`] finds programs, [`ranges`] has sets of numbers, `waiting`
+//! makes calls that may not return. [`block`] has the disks and the volumes on them, [`nd`] the devices of the `nd` bus,
+//! [`badblocks`] the lists of errors, [`fs`] the file systems. Each of these imports only those before it.
 
 pub mod affected;
 pub mod badblocks;
@@ -32,3 +32,4 @@ pub mod sysfs;
 #[cfg(test)]
 mod testing;
 mod throttle;
+mod waiting;

@@ -692,10 +692,7 @@ impl<'a> Run<'a> {
     /// Saves the time of the end, and for the next scrub what it skips as well.
     fn save_complete(&self) -> Result<()> {
         if self.state.suspected.is_empty() {
-            match fs::remove_file(&self.file) {
-                Err(error) if error.kind() == io::ErrorKind::NotFound => {}
-                removed => removed.with_context(|| printable(&self.file))?,
-            }
+            store::remove(&self.file).with_context(|| printable(&self.file))?;
         } else {
             let next = State {
                 done: 0,

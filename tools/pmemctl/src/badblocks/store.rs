@@ -507,7 +507,7 @@ impl Store {
 }
 
 /// Removes a file, if it is there.
-fn remove(file: &Path) -> io::Result<()> {
+pub fn remove(file: &Path) -> io::Result<()> {
     match fs::remove_file(file) {
         Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
         removed => removed,

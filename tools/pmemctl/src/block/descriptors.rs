@@ -8,21 +8,12 @@
 use crate::block::devno::DeviceNumber;
 use crate::block::mountinfo::{self, MountInfo};
 use crate::sysfs::{self, Host};
+use crate::waiting::{CALLS, DEADLINE};
 use rustix::fs::{CWD, Mode, OFlags, ResolveFlags, openat2};
-use std::collections::{BTreeMap, BTreeSet, HashSet};
+use std::collections::{BTreeMap, HashSet};
 use std::ffi::OsString;
 use std::fs::{self, File, Metadata};
 use std::path::Path;
-use std::sync::mpsc;
-use std::sync::{Mutex, PoisonError};
-use std::thread;
-use std::time::Duration;
-
-/// The time that a file system has to answer.
-pub(crate) const DEADLINE: Duration = Duration::from_secs(1);
-
-/// The highest number of threads that wait for file systems that do not answer.
-const HUNG: usize = 8;
 
 /// How soon a file system answers.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -131,7 +122,7 @@ impl MountTable {
             place => format!("{place:?}"),
         };
         let link = link.to_owned();
-        within(&key, DEADLINE, move || fs::metadata(link).ok())?
+        CALLS.within(&key, DEADLINE, move || fs::metadata(link).ok())?
     }
 
     /// Returns the status of the file at an absolute path, if the file systems on the way answer.
@@ -153,7 +144,7 @@ impl MountTable {
             }
         }
         let key = format!("{}", path.display());
-        within(&key, DEADLINE, move || fs::metadata(real).ok())?
+        CALLS.within(&key, DEADLINE, move || fs::metadata(real).ok())?
     }
 }
 
@@ -221,40 +212,9 @@ pub fn names(process: &Path) -> Vec<String> {
     sysfs::names(&process.join("fd"))
 }
 
-/// Runs `ask` in a thread of its own; returns `None` if that takes longer than `limit`. While a thread waits for a
-/// `key`, no other is started for it.
-pub(crate) fn within<T: Send + 'static>(
-    key: &str,
-    limit: Duration,
-    ask: impl FnOnce() -> T + Send + 'static,
-) -> Option<T> {
-    static WAITING: Mutex<BTreeSet<String>> = Mutex::new(BTreeSet::new());
-    let waiting = || WAITING.lock().unwrap_or_else(PoisonError::into_inner);
-    {
-        let mut waiting = waiting();
-        if waiting.len() >= HUNG || !waiting.insert(key.to_owned()) {
-            return None;
-        }
-    }
-    let (sender, answer) = mpsc::channel();
-    let own = key.to_owned();
-    let thread = move || {
-        let answer = ask();
-        waiting().remove(&own);
-        // Nobody listens after the limit.
-        let _ = sender.send(answer);
-    };
-    if thread::Builder::new().spawn(thread).is_err() {
-        waiting().remove(key);
-        return None;
-    }
-    answer.recv_timeout(limit).ok()
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-    use std::time::Instant;
 
     #[test]
     fn fdinfo_parses() {
@@ -277,20 +237,6 @@ mod tests {
         assert_eq!(of("overlay", "0:41"), Answers::Perhaps);
         assert_eq!(of("nfs4", "0:42"), Answers::Remote);
         assert_eq!(of("fuseblk", "259:1"), Answers::Remote);
-    }
-
-    #[test]
-    fn call_that_hangs_costs_one_deadline() {
-        let (release, hung) = mpsc::channel::<()>();
-        let start = Instant::now();
-        let limit = Duration::from_millis(100);
-        let answer = within("hung", limit, move || hung.recv().is_ok());
-        assert_eq!(answer, None);
-        assert!(start.elapsed() < Duration::from_secs(10));
-        let again = within("hung", Duration::from_secs(60), || true);
-        assert_eq!(again, None);
-        assert_eq!(within("other", Duration::from_secs(60), || 7), Some(7));
-        drop(release);
     }
 
     #[test]

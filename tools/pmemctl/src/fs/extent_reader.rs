@@ -6,83 +6,54 @@
 //! mapped file of a FUSE whose server does not answer.
 
 use crate::block::remap::Spans;
+use crate::waiting::{CALLS, Call};
 use abstractions::extents::{self, Extent, Fork};
-use std::collections::BTreeSet;
 use std::fs::File;
 use std::io;
 use std::os::unix::fs::MetadataExt;
+use std::sync::Arc;
 use std::sync::mpsc::{self, Receiver, Sender};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread;
 use std::time::Duration;
 
 /// The time that the extents of a file may take, of which there may be millions.
 const DEADLINE: Duration = Duration::from_secs(30);
 
-/// The highest number of files that this process waits for; each has a thread.
-const HUNG: usize = 8;
-
-/// Files whose extents are being read, by device and inode.
-struct Asked(Mutex<BTreeSet<(u64, u64)>>);
-
-/// Those of this process.
-static ASKED: Asked = Asked(Mutex::new(BTreeSet::new()));
-
-/// Returns whether this process waits for too many files to read the extents of others.
-pub(crate) fn is_hung() -> bool {
-    ASKED.is_full()
-}
-
-impl Asked {
-    fn files(&self) -> MutexGuard<'_, BTreeSet<(u64, u64)>> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    fn is_full(&self) -> bool {
-        self.files().len() >= HUNG
-    }
-
-    /// Adds a file. Fails with `TimedOut` if it is there already, or if it would be one too many.
-    fn begin(&'static self, file: (u64, u64)) -> io::Result<Asking> {
-        let mut files = self.files();
-        match files.len() < HUNG && files.insert(file) {
-            true => Ok(Asking { of: self, file }),
-            false => Err(io::Error::new(io::ErrorKind::TimedOut, WHY)),
-        }
-    }
-}
-
-/// A file whose extents are being read, until it is dropped.
-struct Asking {
-    of: &'static Asked,
-    file: (u64, u64),
-}
-
-impl Drop for Asking {
-    fn drop(&mut self) {
-        self.of.files().remove(&self.file);
-    }
-}
-
 /// Why extents are not known.
 pub(crate) const WHY: &str =
     "the kernel does not tell where a file is while a process that hangs writes to it";
+
+/// Returns the extents of a file that have some of these bytes of its device.
+pub(crate) fn with_bytes(file: &File, fork: Fork, bytes: &Spans) -> Vec<Extent> {
+    let mut found = Vec::new();
+    // FIEMAP has places on the real-time device then, which is another volume.
+    if fork == Fork::Data && extents::is_real_time(file).unwrap_or(false) {
+        return found;
+    }
+    // FIEMAP fails on some inodes (directories of XFS).
+    let _ = extents::of_file(file, fork, |extent| {
+        if bytes.in_extent(extent).next().is_some() {
+            found.push(*extent);
+        }
+    });
+    found
+}
 
 /// A file, and the bytes of its device of which extents are wanted.
 struct Question {
     file: File,
     fork: Fork,
     wanted: Arc<Spans>,
-    _asking: Asking,
+    _call: Call,
 }
 
-/// Reads the extents of one file after the other.
+/// Reads the extents of one file after the other, all in one thread.
 pub(crate) struct ExtentReader(Worker<Question, Vec<Extent>>);
 
 impl ExtentReader {
     pub(crate) fn new() -> Self {
         Self(Worker {
-            answer: |question| question.extents(),
+            answer: |it| with_bytes(&it.file, it.fork, &it.wanted),
             deadline: DEADLINE,
             thread: None,
         })
@@ -100,8 +71,10 @@ impl ExtentReader {
         wanted: &Arc<Spans>,
     ) -> io::Result<Vec<Extent>> {
         let status = file.metadata()?;
+        // The monitor may ask for this file as well, with less patience.
+        let key = format!("search in extents of {}:{}", status.dev(), status.ino());
         self.0.ask(Question {
-            _asking: ASKED.begin((status.dev(), status.ino()))?,
+            _call: CALLS.begin(&key).ok_or_else(timed_out)?,
             wanted: Arc::clone(wanted),
             file,
             fork,
@@ -109,21 +82,8 @@ impl ExtentReader {
     }
 }
 
-impl Question {
-    fn extents(&self) -> Vec<Extent> {
-        let mut found = Vec::new();
-        // FIEMAP has places on the real-time device then, which is another volume.
-        if self.fork == Fork::Data && extents::is_real_time(&self.file).unwrap_or(false) {
-            return found;
-        }
-        // FIEMAP fails on some inodes (directories of XFS).
-        let _ = extents::of_file(&self.file, self.fork, |extent| {
-            if self.wanted.in_extent(extent).next().is_some() {
-                found.push(*extent);
-            }
-        });
-        found
-    }
+fn timed_out() -> io::Error {
+    io::Error::new(io::ErrorKind::TimedOut, WHY)
 }
 
 /// A thread that answers questions, and is left behind when one takes too long.
@@ -147,7 +107,7 @@ impl<Q: Send + 'static, A: Send + 'static> Worker<Q, A> {
                 self.thread = Some(thread);
                 Ok(answer)
             }
-            _ => Err(io::Error::new(io::ErrorKind::TimedOut, WHY)),
+            _ => Err(timed_out()),
         }
     }
 
@@ -167,21 +127,23 @@ impl<Q: Send + 'static, A: Send + 'static> Worker<Q, A> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::waiting::tests::none;
 
     #[test]
     fn file_without_an_answer_holds_up_no_other_and_is_not_asked_again() {
-        let asked: &'static Asked = Box::leak(Box::new(Asked(Mutex::default())));
+        let calls = none();
         let mut worker = Worker {
-            answer: |(number, wait, _asking): (u64, Option<Receiver<()>>, Asking)| {
+            answer: |(number, wait, _call): (u64, Option<Receiver<()>>, Call)| {
                 let _ = wait.map(|wait| wait.recv());
                 number
             },
             deadline: DEADLINE,
             thread: None,
         };
-        let mut ask = |number, wait, deadline| {
+        let mut ask = |number: u64, wait, deadline| {
+            let call = calls.begin(&number.to_string());
             worker.deadline = deadline;
-            worker.ask((number, wait, asked.begin((7, number))?))
+            worker.ask((number, wait, call.ok_or_else(timed_out)?))
         };
         let (release, wait) = mpsc::channel();
         let error = ask(1, Some(wait), Duration::from_millis(100)).unwrap_err();
@@ -190,18 +152,17 @@ mod tests {
             assert_eq!(ask(number, None, DEADLINE).unwrap(), number);
         }
         assert!(ask(1, None, DEADLINE).is_err());
-        let others = 10..10 + HUNG as u64 - 1;
-        let others: Vec<_> = others
-            .map(|number| asked.begin((7, number)).unwrap())
-            .collect();
-        assert!(asked.is_full() && ask(2, None, DEADLINE).is_err());
+        let others = (10..).map_while(|number: u64| calls.begin(&number.to_string()));
+        let others: Vec<_> = others.collect();
+        assert!(calls.is_full() && ask(2, None, DEADLINE).is_err());
         drop(others);
-        assert!(!asked.is_full());
+        assert!(!calls.is_full());
         // Its answer comes late, to nobody.
         drop(release);
-        while asked.files().contains(&(7, 1)) {
+        let answer = std::iter::repeat_with(|| {
             thread::sleep(Duration::from_millis(1));
-        }
-        assert_eq!(ask(1, None, DEADLINE).unwrap(), 1);
+            ask(1, None, DEADLINE).ok()
+        });
+        assert_eq!(answer.flatten().next(), Some(1));
     }
 }

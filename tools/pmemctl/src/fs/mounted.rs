@@ -20,6 +20,7 @@ use crate::fs::xfs::Geometry;
 use crate::fs::{Owned, Owner, Progress, Space, SpaceKind};
 use crate::ranges::{Ranges, common};
 use crate::sysfs::{Host, printable};
+use crate::waiting::CALLS;
 use abstractions::extents::{self, Extent, Fork, Record};
 use anyhow::{Context, Result, anyhow, ensure};
 use rustix::fs::{AtFlags, Dir, FileType, Mode, OFlags, fstatfs, open, statat};
@@ -337,7 +338,7 @@ impl FileSystem {
         if search.too_many_open {
             progress.skipped(Path::new("/proc"), &io::Error::other(open_files::TOO_MANY));
         }
-        if extent_reader::is_hung() {
+        if CALLS.is_full() {
             progress.skipped(&self.directory, &io::Error::other(extent_reader::WHY));
         }
         match &geometry {
@@ -837,7 +838,7 @@ impl Search {
     ) {
         progress.step();
         let inode = entry.inode;
-        let looks = (!self.left.is_empty() || self.shared) && !extent_reader::is_hung();
+        let looks = (!self.left.is_empty() || self.shared) && !CALLS.is_full();
         if looks && matches!(entry.kind, FileType::RegularFile | FileType::Directory) {
             match self.query(of, entry, fork) {
                 Err(error) if error.kind() != io::ErrorKind::NotFound => {

@@ -3,14 +3,15 @@
 //! Finds owners without a search: files in use, and files for which the kernel has reported errors.
 
 use crate::affected::{self, AffectedRange};
-use crate::block::descriptors::{DEADLINE, within};
 use crate::block::disk::Disk;
 use crate::block::remap::{AffectedVolume, Span, Spans};
 use crate::fs::Owner;
+use crate::fs::extent_reader;
 use crate::fs::kernel_reports::KernelReports;
 use crate::fs::open_files::OpenFile;
 use crate::sysfs::{Host, printable};
-use abstractions::extents::{self, Extent, Fork};
+use crate::waiting::{CALLS, DEADLINE};
+use abstractions::extents::{Extent, Fork};
 use std::fs::File;
 use std::os::unix::fs::MetadataExt;
 use std::path::Path;
@@ -100,34 +101,22 @@ fn parts_of(file: File, bad: &Arc<Spans>, remaining: &mut Spans) -> Vec<(Span, u
 }
 
 /// Returns the extents of a file that have bad bytes and are its alone; none if the file system does not answer.
-///
-/// FIEMAP waits for the lock of the inode. A write keeps that while it reads the memory of its process, which may be a mapped
-/// file of a FUSE that does not answer.
 fn bad_extents(file: File, bad: &Arc<Spans>) -> Vec<Extent> {
     let Ok(status) = file.metadata() else {
         return Vec::new();
     };
     let key = format!("extents of {}:{}", status.dev(), status.ino());
-    let bad = bad.clone();
-    let ask = move || {
-        let mut found = Vec::new();
-        // Its extents are of another device.
-        if extents::is_real_time(&file).unwrap_or(false) {
-            return found;
-        }
-        let _ = extents::of_file(&file, Fork::Data, |extent| {
-            if extent.flags & Extent::SHARED == 0 && bad.in_extent(extent).next().is_some() {
-                found.push(*extent);
-            }
-        });
-        found
-    };
-    within(&key, DEADLINE, ask).unwrap_or_default()
+    let bad = Arc::clone(bad);
+    let ask = move || extent_reader::with_bytes(&file, Fork::Data, &bad);
+    let mut found = CALLS.within(&key, DEADLINE, ask).unwrap_or_default();
+    found.retain(|extent| extent.flags & Extent::SHARED == 0);
+    found
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use abstractions::extents;
     use std::fs;
 
     #[test]
