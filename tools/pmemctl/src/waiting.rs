@@ -78,12 +78,12 @@ impl Drop for Call {
 }
 
 #[cfg(test)]
-pub(crate) mod tests {
+mod tests {
     use super::*;
     use std::time::Instant;
 
     /// Calls of a test alone.
-    pub(crate) fn none() -> &'static Calls {
+    fn none() -> &'static Calls {
         Box::leak(Box::default())
     }
 

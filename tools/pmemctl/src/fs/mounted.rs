@@ -10,7 +10,7 @@ use crate::block::devno::DeviceNumber;
 use crate::block::remap::{Span, Spans};
 use crate::block::topology::Volume;
 use crate::fs::ext4::{self, Header, Layout};
-use crate::fs::extent_reader::{self, ExtentReader};
+use crate::fs::extent_reader::{self, Answer, ExtentReader};
 use crate::fs::leases::Leases;
 use crate::fs::open_files;
 use crate::fs::parents::{self, Names};
@@ -481,6 +481,18 @@ impl FileSystem {
         all_links: bool,
         progress: &dyn Progress,
     ) -> Result<()> {
+        let done = self.visit_all(search, fork, all_links, progress);
+        search.look_at_rest(fork, progress);
+        done
+    }
+
+    fn visit_all(
+        &self,
+        search: &mut Search,
+        fork: Fork,
+        all_links: bool,
+        progress: &dyn Progress,
+    ) -> Result<()> {
         if search.is_done(all_links) {
             return Ok(());
         }
@@ -583,9 +595,13 @@ impl FileSystem {
                 });
                 let regular = |file: &File| file.metadata().is_ok_and(|it| it.is_file());
                 if let Some(file) = file.ok().filter(regular) {
-                    if let Err(error) = search.look(file, used.inode, Fork::Data) {
-                        progress.skipped(used.link(), &error);
-                    }
+                    let asked = Asked {
+                        inode: used.inode,
+                        path: used.link().to_owned(),
+                        is_name: false,
+                    };
+                    search.look(asked, file, Fork::Data, progress);
+                    search.look_at_rest(Fork::Data, progress);
                     let mut paths = search.leased.remove(&used.inode).unwrap_or_default();
                     paths.extend(used.name.clone());
                     if search.wanted.contains(&used.inode) {
@@ -687,7 +703,7 @@ struct Search {
     wanted: BTreeSet<u64>,
     /// Bytes whose inodes are.
     searched: Arc<Spans>,
-    extents: ExtentReader,
+    extents: ExtentReader<Asked>,
     /// Ranges without owner so far.
     left: Spans,
     /// Whether files share some of the ranges, so that each may have several owners.
@@ -840,7 +856,7 @@ impl Search {
         let inode = entry.inode;
         let looks = (!self.left.is_empty() || self.shared) && !CALLS.is_full();
         if looks && matches!(entry.kind, FileType::RegularFile | FileType::Directory) {
-            match self.query(of, entry, fork) {
+            match self.query(of, entry, fork, progress) {
                 Err(error) if error.kind() != io::ErrorKind::NotFound => {
                     progress.skipped(&of.directory.join(&entry.path), &error);
                 }
@@ -862,7 +878,13 @@ impl Search {
     }
 
     /// Queries the extents of a file or directory.
-    fn query<F: AsFd>(&mut self, of: &FileSystem, entry: &Entry<F>, fork: Fork) -> io::Result<()> {
+    fn query<F: AsFd>(
+        &mut self,
+        of: &FileSystem,
+        entry: &Entry<F>,
+        fork: Fork,
+        progress: &dyn Progress,
+    ) -> io::Result<()> {
         let Some(handle) = tree::handle(&entry.folder, entry.name())? else {
             return Ok(());
         };
@@ -877,10 +899,18 @@ impl Search {
             return Ok(());
         }
         let file = handle.open()?;
+        let asked = Asked {
+            inode: handle.inode,
+            path: of.directory.join(&entry.path),
+            is_name: true,
+        };
+        self.look(asked, file, fork, progress);
         if handle.several {
             self.seen.insert(handle.inode);
+            // Its next name is one of a wanted file, or not.
+            self.look_at_rest(fork, progress);
         }
-        self.look(file, handle.inode, fork)
+        Ok(())
     }
 
     /// Reports the files that were not opened because of a lease.
@@ -894,11 +924,33 @@ impl Search {
         }
     }
 
+    /// Reads the extents of a file, or of several later.
+    fn look(&mut self, asked: Asked, file: File, fork: Fork, progress: &dyn Progress) {
+        let answers = self.extents.add(asked, file, fork, &self.searched);
+        self.take_all(answers, fork, progress);
+    }
+
+    /// Reads the extents of the files that wait for it.
+    fn look_at_rest(&mut self, fork: Fork, progress: &dyn Progress) {
+        let answers = self.extents.read();
+        self.take_all(answers, fork, progress);
+    }
+
+    fn take_all(&mut self, answers: Vec<Answer<Asked>>, fork: Fork, progress: &dyn Progress) {
+        for (asked, extents) in answers {
+            match extents {
+                Ok(extents) => self.take(&asked, &extents, fork),
+                Err(error) => progress.skipped(&asked.path, &error),
+            }
+        }
+    }
+
     /// Removes the file's extents from `left`.
-    fn look(&mut self, file: File, inode: u64, fork: Fork) -> io::Result<()> {
+    fn take(&mut self, asked: &Asked, extents: &[Extent], fork: Fork) {
+        let inode = asked.inode;
         let mut hits = Vec::new();
-        for extent in self.extents.read(file, fork, &self.searched)? {
-            for (part, at) in self.searched.in_extent(&extent) {
+        for extent in extents {
+            for (part, at) in self.searched.in_extent(extent) {
                 self.shared |= extent.flags & Extent::SHARED != 0;
                 hits.push(Hit {
                     offset: (fork == Fork::Data).then_some(at),
@@ -908,15 +960,25 @@ impl Search {
             }
         }
         if hits.is_empty() {
-            return Ok(());
+            return;
         }
         for hit in &hits {
             self.left.remove(&hit.span.range());
         }
         self.wanted.insert(inode);
         self.hits.append(&mut hits);
-        Ok(())
+        if asked.is_name {
+            self.add_name(inode, &asked.path);
+        }
     }
+}
+
+/// A file whose extents are read.
+struct Asked {
+    inode: u64,
+    path: PathBuf,
+    /// The path is a name of it.
+    is_name: bool,
 }
 
 #[cfg(test)]
