@@ -44,15 +44,13 @@ test_reports() {
 	add_row "$name: a read of it" "$(pmem-io pread --direct "/dev/$DISK" --offset 1M --length 16M 2>&1)"
 	add_row "$name: ndctl list -M" "$(ndctl list -RM | jq -c '.[0] | {badblock_count}')"
 	start_fio "/dev/$DISK" --filename="/dev/$DISK" --rw=randread --direct=1 --size=1M --offset=24M --time_based --runtime=900 \
-		--output-format=json --output=/tmp/fio.json
+		--output-format=json
 	for offset in 40 41 42 43 44; do
 		provider bad "${offset}M+4K"
 	done
 	fio_has_not_ended
-	kill -INT "$fio_pid"
-	wait "$fio_pid" || :
-	fio_error=$(sed -n '/^{/,$p' /tmp/fio.json | jq '.jobs[].error')
-	add_row "$name: a notice in the middle of I/O" "${fio_error:+error $fio_error}"
+	stop_fio
+	add_row "$name: a notice in the middle of I/O" "$(fio_jobs '"error \(.error)"')"
 	add_badblocks_row "$name: after that"
 	provider_cleanup
 }

@@ -22,7 +22,7 @@ test_removal() {
 	began=$(cut -d. -f1 /proc/uptime)
 	wait "$fio_pid" && status=0 || status=$?
 	add_row "$name: fails" "$([ "$status" -ne 0 ] && echo yes), $([ $(($(cut -d. -f1 /proc/uptime) - began)) -lt 60 ] && echo "at once")"
-	add_row "$name: says" "$(grep '^fio:' /tmp/fio | grep -v 'Input/output error\|No space left\|No such device\|full resid\|pid=' | head -n 1)."
+	add_row "$name: says" "$(grep '^fio:' /tmp/fio.errors | grep -v 'Input/output error\|No space left\|No such device\|full resid\|pid=' | head -n 1)."
 	echo "$device" >"/sys/bus/nd/drivers/$DRIVER/bind"
 	settle
 	add_row "$name: bound again" "$(pmem-io pread --direct "/dev/$disk" --length 4096 2>&1)"

@@ -15,7 +15,7 @@ cleanup() {
 	umount $MNT 2>/dev/null
 	modprobe -r device_dax dax_pmem
 	unload_driver
-	rm -f /tmp/mce-pages-in-io.* /tmp/fio.json
+	rm -f /tmp/mce-pages-in-io.*
 }
 
 # inject_mce FILE OFFSET: prints a command that injects a machine check in the page of the file, and waits until the page is
@@ -61,17 +61,14 @@ test_files() {
 # fio_errors WAY: does direct I/O to the disk, from or to a fixed buffer of an io_uring in device DAX, while a page of the
 # buffer fails; prints the first error.
 fio_errors() {
-	rm -f /tmp/fio.json
 	trap '' BUS
 	start_fio "/dev/$other" --filename="/dev/$other" --rw="$1" --bs=64k --direct=1 --ioengine=io_uring --fixedbufs=1 \
-		--iomem=mmapshared:"$dax" --scramble_buffers=0 --time_based --runtime=30 --continue_on_error=io --output-format=json \
-		--output=/tmp/fio.json
+		--iomem=mmapshared:"$dax" --scramble_buffers=0 --time_based --runtime=30 --continue_on_error=io --output-format=json
 	sh -c "$(inject_mce "$dax" "$2")"
 	sleep 1
-	kill -INT $fio_pid || :
-	wait $fio_pid || :
+	stop_fio
 	trap - BUS
-	sed -n '/^{/,$p' /tmp/fio.json | jq -r '.jobs[] | "error \(.first_error), often: \(.total_err > 1)"'
+	fio_jobs '"error \(.first_error), often: \(.total_err > 1)"'
 }
 
 plan 10

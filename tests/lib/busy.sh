@@ -15,11 +15,11 @@ case $(uname -r) in
 esac
 
 # start_fio PATH OPTIONS OF fio…: starts fio on files below this path, and waits until one of its jobs has one open. Fails if fio
-# ends before.
+# ends before. Its results are in /tmp/fio, its errors in /tmp/fio.errors: with --output, the processes of fio mix both in one file.
 start_fio() {
 	fio_path=$1
 	shift
-	fio --name=busy --rw=randrw --bs=4k "$@" >/tmp/fio 2>&1 &
+	fio --name=busy --rw=randrw --bs=4k "$@" >/tmp/fio 2>/tmp/fio.errors &
 	fio_pid=$!
 	until fio_is_at_work; do
 		fio_has_not_ended || return
@@ -33,7 +33,7 @@ fio_has_not_ended() {
 	case $(cut -d ' ' -f 3 "/proc/$fio_pid/stat" 2>/dev/null) in
 	'' | Z)
 		echo "# fio has ended"
-		sed 's/^/# /' /tmp/fio
+		sed 's/^/# /' /tmp/fio.errors /tmp/fio
 		return 1
 		;;
 	esac
@@ -53,5 +53,21 @@ check_fio_fails() {
 	fio_status=0
 	wait "$fio_pid" || fio_status=$?
 	is "$1: fio ends with an error, soon" "$((fio_status != 0)) $(($(date +%s) - fio_start < 60))" "1 1"
-	sed 's/^/# /' /tmp/fio | grep -i error | sort -u || :
+	sed 's/^/# /' /tmp/fio.errors /tmp/fio | grep -i error | sort -u || :
+}
+
+# stop_fio: interrupts fio, and waits until it has ended.
+stop_fio() {
+	kill -INT "$fio_pid" || :
+	fio_status=0
+	wait "$fio_pid" || fio_status=$?
+}
+
+# fio_jobs QUERY: prints what this query of jq finds in each job of fio, which was started with --output-format=json and stopped;
+# if it left no result, how it ended.
+fio_jobs() {
+	sed -n '/^{/,$p' /tmp/fio | jq -r ".jobs[] | $1" | grep . || {
+		echo "fio ended with status $fio_status"
+		tail -n 5 /tmp/fio.errors /tmp/fio
+	}
 }
