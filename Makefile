@@ -103,6 +103,8 @@ endif
 # make does not expand a command for the guest's shell.
 override RUN := $(value RUN)
 export RUN
+# With it, cd prints where it goes.
+unexport CDPATH
 
 # The tools call these targets from inside the build root, which is not entered again.
 enter := $(if $(RUST_PMEM_IMAGES),,setup/enter)
