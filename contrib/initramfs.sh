@@ -40,17 +40,26 @@ is_system_on_pmem() {
 	return 1
 }
 
-# installed_drivers: those of the kernel's own drivers that a kernel here has; all if none can be found. dracut copies none
-# behind one that its kernel lacks.
+# installed_drivers: those of the kernel's own drivers that a kernel here has; all if none can be found. Those that each kernel with
+# nd_pmem has are in front: dracut copies none behind one that its kernel lacks.
 installed_drivers() {
-	pmem_found=
+	pmem_everywhere='' pmem_elsewhere=''
 	for pmem_driver in ${pmem_modules% rust_pmem}; do
+		pmem_has='' pmem_lacks=''
 		for pmem_kernel in /lib/modules/*/; do
-			modinfo -k "$(basename "$pmem_kernel")" "$pmem_driver" >/dev/null 2>&1 || continue
-			pmem_found="$pmem_found $pmem_driver"
-			break
+			pmem_kernel=$(basename "$pmem_kernel")
+			if modinfo -k "$pmem_kernel" "$pmem_driver" >/dev/null 2>&1; then
+				pmem_has=y
+			elif modinfo -k "$pmem_kernel" nd_pmem >/dev/null 2>&1; then
+				pmem_lacks=y
+			fi
 		done
+		case $pmem_has$pmem_lacks in
+		y) pmem_everywhere="$pmem_everywhere $pmem_driver" ;;
+		yy) pmem_elsewhere="$pmem_elsewhere $pmem_driver" ;;
+		esac
 	done
+	pmem_found="$pmem_everywhere$pmem_elsewhere"
 	echo "${pmem_found:-${pmem_modules% rust_pmem}}"
 }
 
@@ -60,13 +69,17 @@ keep_drivers() {
 	is_system_on_pmem || return 0
 	pmem_drivers=$(installed_drivers)
 	pmem_list=/etc/initramfs-tools/modules
-	if [ -d ${pmem_list%/*} ] && ! grep -qsxF nd_pmem $pmem_list; then
+	pmem_unlisted=
+	for pmem_driver in $pmem_drivers; do
+		grep -qsxF "$pmem_driver" $pmem_list || pmem_unlisted="$pmem_unlisted $pmem_driver"
+	done
+	if [ -d ${pmem_list%/*} ] && [ -n "$pmem_unlisted" ]; then
 		# shellcheck disable=SC2086 # a list
-		printf '%s\n' '' '# For persistent memory; written when pmemctl was removed.' $pmem_drivers >>$pmem_list || return
+		printf '%s\n' '' '# For persistent memory; written when pmemctl was removed.' $pmem_unlisted >>$pmem_list || return
 		echo "pmemctl: the root file system, /usr or /var is, or may be, on persistent memory: $pmem_list now has its drivers."
 	fi
 	pmem_list=/etc/dracut.conf.d/pmem-drivers.conf
-	if [ -d ${pmem_list%/*} ] && ! grep -qs '^add_drivers.*[" ]nd_pmem[" ]' ${pmem_list%/*}/*.conf; then
+	if [ -d ${pmem_list%/*} ]; then
 		printf '%s\n' '# For persistent memory; written when pmemctl was removed.' "add_drivers+=\" $pmem_drivers \"" >$pmem_list || return
 		echo "pmemctl: the root file system, /usr or /var is, or may be, on persistent memory: $pmem_list now has its drivers."
 	fi

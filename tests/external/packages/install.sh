@@ -3,7 +3,8 @@
 #
 # tests/external/packages/install.sh BUILD: "make install" into a directory installs exactly the expected files, a second one
 # removes names that are gone, and "make uninstall" removes them all, also those of an installation that was cut off, but leaves
-# files of others and saved lists. It needs no root and no VM, but rust_pmem.ko, and pmemctl in the folder BUILD.
+# files of others and saved lists. Before a removal, the drivers that the machine needs to boot are listed for its initramfs. It
+# needs no root and no VM, but rust_pmem.ko, and pmemctl in the folder BUILD.
 set -eu
 
 top=$(cd "$(dirname "$0")/../../.." && pwd -P)
@@ -101,4 +102,28 @@ echo 1.2.3-other >"$dest/kdir/include/config/kernel.release"
 ! make -s --no-print-directory -C "$top" install BUILD="$build" DESTDIR="$dest" KDIR="$dest/kdir" 2>/dev/null ||
 	fail "a module for another kernel than that of KDIR is installed"
 [ "$(ls "$dest")" = kdir ] || fail "an installation without module has begun"
+
+# Two kernels: one of them has no virtio_pmem, the other no cxl_pmem, and a third one has no driver at all.
+root=$dest/root
+mkdir -p "$root/bin" "$root/modules/1" "$root/modules/2" "$root/modules/3" "$root/initramfs-tools" "$root/dracut.conf.d"
+printf '#!/bin/sh\necho /dev/root\n' >"$root/bin/findmnt"
+# shellcheck disable=SC2016 # for that script
+printf '#!/bin/sh\necho "$root_disk"\n' >"$root/bin/lsblk"
+# shellcheck disable=SC2016 # for that script
+printf '#!/bin/sh\ncase $2:$3 in 1:virtio_pmem | 2:cxl_pmem | 3:*) exit 1 ;; esac\n' >"$root/bin/modinfo"
+chmod 755 "$root"/bin/*
+sed -e "s,/etc/dracut.conf.d,$root/dracut.conf.d," -e "s,/etc/initramfs-tools,$root/initramfs-tools," \
+	-e "s,/lib/modules/,$root/modules/," "$top/contrib/initramfs.sh" >"$root/initramfs.sh"
+# keep_drivers DISK: calls it with the root file system on this disk.
+keep_drivers() { root_disk=$1 PATH=$root/bin:$PATH sh -euc ". '$root/initramfs.sh' && keep_drivers"; }
+printf '%s\n' loop nd_pmem >"$root/initramfs-tools/modules"
+listed=$(keep_drivers vda) || fail "a removal can't look for the root file system"
+[ -z "$listed$(ls -A "$root/dracut.conf.d")" ] || fail "a removal lists drivers without need"
+keep_drivers pmem0 >"$root/said"
+[ "$(grep -c ' now has its drivers' "$root/said")" = 2 ] || fail "a removal does not say that it lists the drivers"
+[ "$(sed '/^#/d; /^$/d' "$root/initramfs-tools/modules" | sort | paste -sd ' ')" = \
+	"cxl_acpi cxl_mem cxl_pci cxl_pmem cxl_port loop nd_btt nd_e820 nd_pmem nfit virtio_pmem" ] ||
+	fail "a removal does not list each driver once for initramfs-tools: $(paste -sd ' ' "$root/initramfs-tools/modules")"
+grep -q '^add_drivers+=" .* nd_pmem .* virtio_pmem cxl_pmem "$' "$root/dracut.conf.d/pmem-drivers.conf" ||
+	fail "a removal lists what a kernel lacks in front of what all have: $(cat "$root/dracut.conf.d/pmem-drivers.conf")"
 exit $status

@@ -69,18 +69,9 @@ after_install() {
 for package in "$pmemctl" "$module"; do
 	[ -z "$(after_install "$package" vda)" ] || fail "$package: images are made again without need"
 done
-# The removal lists the drivers for the next image.
-mkdir "$work/dracut.conf.d"
-sed -e "s,/etc/dracut.conf.d,$work/dracut.conf.d," -e "s,/etc/initramfs-tools,$work/none," \
-	"$work/pmemctl/usr/share/pmemctl/initramfs.sh" >"$work/initramfs.sh"
+# The removal lists the drivers for the next image (install.sh).
 rpm --dbpath "$work/database" --query --package --queryformat '%{PREUN}' "$pmemctl" | grep -q keep_drivers ||
 	fail "$pmemctl: its removal does not list the drivers"
-# keep_drivers DISK: calls it with the root file system on this disk.
-keep_drivers() { root_disk=$1 PATH=$work/bin:$PATH sh -euc ". '$work/initramfs.sh' && keep_drivers"; }
-listed=$(keep_drivers vda) || fail "the removal can't look for the root file system"
-[ -z "$listed$(ls -A "$work/dracut.conf.d")" ] || fail "the removal lists drivers without need"
-keep_drivers pmem0 | grep -q pmem-drivers.conf || fail "the removal does not say that it lists the drivers"
-grep -q '^add_drivers+=" .* nd_pmem ' "$work/dracut.conf.d/pmem-drivers.conf" || fail "the removal does not list nd_pmem"
 [ -z "$(find "$work/pmemctl" "$work/module" -type f \( -perm /022 -o ! -perm -444 \))" ] || fail "modes of files are wrong"
 
 rpmbuild --quiet --nodeps --define "_topdir $work/again" --rebuild "$source" >"$work/log" 2>&1 || {
