@@ -15,7 +15,7 @@ record_image() {
 	blkdiscard -z "/dev/$image_disk"
 	record_result "$image_name: what was done" pmem-io sequence "$@" "/dev/$image_disk"
 	rebind "$(device_of_disk "$image_disk")"
-	record_result "$image_name: the memory" sh -c "dd if=/dev/$image_disk bs=1M iflag=direct status=none | sha256sum"
+	record_result "$image_name: the memory" sh -c "sha256sum </dev/$image_disk"
 }
 
 plan 8

@@ -12,5 +12,5 @@ add_tree_rows "raw" "/sys/block/$(plain_disk)"
 add_tree_rows "raw, e820" "/sys/block/$(e820_disk)"
 disk=$(labelled_disk -m fsdax -M mem)
 add_tree_rows "fsdax" "/sys/block/$disk"
-add_tree_rows "its backing device" "/sys/block/$disk/bdi/"
+add_tree_rows "its backing device" "/sys/block/$disk/bdi"
 report_rows

@@ -15,9 +15,12 @@ ROWS=/tmp/rows
 # add_tree_rows NAME FOLDER [TEST OF find…]: adds a row for each file, folder and link below the folder, without
 # following links: its permissions and contents, or the error of reading it. Masks the driver's name and all that
 # changes from run to run: the numbers of regions and disks (buses register at the same time), device numbers, times,
-# UUIDs.
+# UUIDs. Fails if there are none, or if the name of a device is missing in the path.
 add_tree_rows() {
 	tree_name=$1
+	case $2 in
+	*/ | *//*) return 1 ;;
+	esac
 	# shellcheck disable=SC2164 # the test runs with set -e
 	cd -P "$2"
 	shift 2
@@ -58,18 +61,21 @@ add_tree_rows() {
 		END {
 			for (i = 1; i <= count; i++)
 				print name ": " plain(order[i]) "\t" shown[order[i]] held[order[i]]
-		}' | sort >>$ROWS
+		}' | sort >$ROWS.added
+	grep -q . $ROWS.added
+	cat $ROWS.added >>$ROWS
 	# shellcheck disable=SC2103,SC2164 # no subshell, so that set -e ends the test
 	cd - >/dev/null
 }
 
-# add_row NAME VALUE: adds one row.
+# add_row NAME VALUE: adds one row; with the message of a broken command one without a value, which fails.
 add_row() {
 	row_value=$2
 	case $2 in
 	*"
 "*) row_value=$(printf '%s\n' "$2" | paste -sd ,) ;;
 	esac
+	! tap_says_broken "$2" || row_value=
 	printf '%s\t%s\n' "$1" "$row_value" >>$ROWS
 }
 
