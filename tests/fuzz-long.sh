@@ -7,18 +7,18 @@
 # kernel: device_dax
 # vm: --bare --nvdimm size=64M,labels --append memmap=192M$512M
 # expect-splat: at nsio_rw_bytes+
-# expect-splat: WARNING: < size_store
+# expect-splat: WARN() < size_store
 # expect-splat: at pmem_sector_size+
 # expect-splat: shift-out-of-bounds < drivers/nvdimm/pfn_devs.c
 # expect-splat: at add_pages+
 # expect-splat: at badblocks_check+ < nd_pfn_clear_memmap_errors
-# expect-splat: WARNING: < nd_cmd_in_size
-# expect-splat: WARNING: < acpi_ut_copy_eobject_to_iobject
+# expect-splat: WARN() < nd_cmd_in_size
+# expect-splat: WARN() < acpi_ut_copy_eobject_to_iobject
 # timeout: 10800
 . "$(dirname "$0")/lib/test.sh"
 . "$(dirname "$0")/lib/fuzz.sh"
 
-need pmem-fuzz
+need pmem-fuzz ndctl
 seed=${SEED:-$(date +%s)}
 part=$((${MINUTES:-60} * 60 / 8))
 if [ -n "${IMAGES:-}" ]; then
@@ -26,7 +26,7 @@ if [ -n "${IMAGES:-}" ]; then
 	plan 3
 else
 	set -- --count 1000000 --seconds $part
-	plan 8
+	plan 10
 fi
 for mode in fsdax devdax sector; do
 	mib=32 bad=
@@ -57,3 +57,4 @@ check "labels, seed $seed" fuzz_labels --seed "$seed" --count 100000000 --second
 [ -z "$tap_output" ] || echo "$tap_output" | sed 's/^/# /'
 check "sysfs, seed $seed" fuzz_files --seed "$seed" --count 100000000 --seconds $part
 [ -z "$tap_output" ] || echo "$tap_output" | sed 's/^/# /'
+check_usable_afterwards

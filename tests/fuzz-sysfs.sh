@@ -9,7 +9,7 @@
 # timeout: 300
 # expect-splat: at pmem_sector_size+
 # expect-splat: at nsio_rw_bytes+
-# expect-splat: WARNING: < size_store
+# expect-splat: WARN() < size_store
 . "$(dirname "$0")/lib/test.sh"
 . "$(dirname "$0")/lib/fuzz.sh"
 
@@ -17,16 +17,6 @@ need pmem-fuzz ndctl
 plan 3
 modprobe nfit
 load_driver
-align=$(cat "$ND/$(labelled_region)/align")
 check "a sector is listed if, and only if, it can't be read" fuzz_files --seed "${SEED:-1}" --count "${COUNT:-2000}"
 [ -z "$tap_output" ] || echo "$tap_output" | sed 's/^/# /'
-echo 0 >"$ND/$(labelled_region)/read_only"
-fresh_labels
-echo "$align" >"$ND/$(labelled_region)/align"
-disk=$(labelled_disk -m raw) || disk=
-list=/sys/block/$disk/device/errors/list
-[ ! -e "$list" ] || echo "drop 0 $(($(cat "/sys/block/$disk/size") * 512))" >"$list"
-blkdiscard -f -z "/dev/$disk"
-disk=$(labelled_disk -m fsdax -M mem -s 64M) || disk=
-check "a namespace can be made afterwards" test -n "$disk"
-check "and be written" pmem-io fill --direct --length 1M "/dev/$disk" --seed 1
+check_usable_afterwards

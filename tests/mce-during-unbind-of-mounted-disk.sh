@@ -5,7 +5,7 @@
 # XFS drops the pages of a file while a process may map them anew, with any driver: fs/dax.c then finds them in use.
 # vm: --bare --nvdimm size=512M,labels --cpus 2
 # timeout: 300
-# expect-splat: WARNING: < xfs_dax_failure_fn
+# expect-splat: WARN() < xfs_dax_failure_fn
 . "$(dirname "$0")/lib/test.sh"
 
 # In each round, the next pages of the file fail.

@@ -10,7 +10,7 @@
 # vm: --bare --append memmap=256M$512M --append vm_debug=- --append page_poison=0 --append init_on_alloc=1 --append slab_debug=U --cpus 4
 # kernel: device_dax
 # expect-splat: Internal error xfs_trans_cancel
-# expect-splat: WARNING: < xfs_dax_failure_fn
+# expect-splat: WARN() < xfs_dax_failure_fn
 # timeout: 36000
 . "$(dirname "$0")/lib/test.sh"
 . "$(dirname "$0")/lib/operations.sh"

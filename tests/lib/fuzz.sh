@@ -63,7 +63,23 @@ fuzz_files() {
 		set -- --poison "$@"
 	fi
 	fuzz_namespaces
+	cp "$ND/$fuzz_region/align" /tmp/fuzz_align
 	pmem-fuzz files "$fuzz_region" --driver "$DRIVER" "$@" 2>&1
+}
+
+# check_usable_afterwards: 2 subtests: after such writes, a namespace can be made on the region, and be written.
+check_usable_afterwards() {
+	fuzz_region=$(labelled_region)
+	echo 0 >"$ND/$fuzz_region/read_only"
+	fresh_labels
+	cat /tmp/fuzz_align >"$ND/$fuzz_region/align"
+	disk=$(labelled_disk -m raw) || disk=
+	list=/sys/block/$disk/device/errors/list
+	[ ! -e "$list" ] || echo "drop 0 $(($(cat "/sys/block/$disk/size") * 512))" >"$list"
+	blkdiscard -f -z "/dev/$disk"
+	disk=$(labelled_disk -m fsdax -M mem -s 32M) || disk=
+	check "a namespace can be made afterwards" test -n "$disk"
+	check "and be written" pmem-io fill --direct --length 1M "/dev/$disk" --seed 1
 }
 
 # fuzz_namespaces: makes three namespaces on the NVDIMM with labels, of the region fuzz_region.

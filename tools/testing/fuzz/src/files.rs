@@ -23,6 +23,10 @@ const EIO: i32 = Errno::IO.raw_os_error();
 const SECTOR: u64 = 512;
 /// Bytes of a page.
 const PAGE: u64 = 4096;
+/// Ranges that a table of bad blocks holds (MAX_BADBLOCKS).
+const BAD_BLOCKS: usize = 512;
+/// Bytes of a line of the table, at most.
+const LONGEST_LINE: u64 = 24;
 /// The files of rust_pmem by which memory is poisoned.
 const POISON: &str = "/sys/kernel/debug/rust_pmem";
 const MODULES: &str = "/sys/module";
@@ -51,8 +55,8 @@ pub struct Files {
 }
 
 impl Files {
-    /// Makes each write, and looks at the disks from time to time. Prints how often each result was seen; returns how many
-    /// sectors were not as the lists of bad blocks say.
+    /// Makes each write, and looks at the disks from time to time. Prints how often each result was seen, and how many sectors were
+    /// read; returns how many were not as the lists of bad blocks say. Fails if none was read.
     pub fn run(&self) -> Result<usize> {
         ensure!(
             !self.poison || Path::new(POISON).is_dir(),
@@ -60,12 +64,12 @@ impl Files {
         );
         let region = Region::new(&self.region)?;
         let size = region.size()?;
-        let (mut seen, mut different) = (BTreeMap::<_, u64>::new(), 0);
+        let (mut seen, mut compared) = (BTreeMap::<_, u64>::new(), Compared::default());
         let seed = self.inputs.seed;
         let (mut devices, mut files, mut lists) = (Vec::new(), Vec::new(), Vec::new());
         for (input, mut random) in self.inputs.each() {
             if input % 32 == 0 || files.is_empty() {
-                different += compare(&region, &mut random)?;
+                compare(&region, &mut random, &mut compared)?;
                 devices = region.devices()?;
                 files = self.files(&region, &devices)?;
                 let changes_errors = |path: &&PathBuf| {
@@ -103,11 +107,13 @@ impl Files {
             }
             *seen.entry(errno).or_default() += 1;
         }
-        different += compare(&region, &mut Rng::with_seed(seed))?;
+        compare(&region, &mut Rng::with_seed(seed), &mut compared)?;
         for (errno, count) in &seen {
             println!("errno {errno}: {count}");
         }
-        Ok(different)
+        println!("sectors read: {}", compared.sectors);
+        ensure!(compared.sectors > 0, "there was no disk to read from");
+        Ok(compared.different)
     }
 
     fn binding(
@@ -290,30 +296,39 @@ fn number(size: u64, random: &mut Rng) -> String {
     }
 }
 
-/// Reads sectors of the disks that libnvdimm does not translate; returns how many could be read although they are listed, or
-/// could not although they are not.
-fn compare(region: &Region, random: &mut Rng) -> Result<usize> {
+/// What was compared with lists of bad blocks.
+#[derive(Default)]
+struct Compared {
+    sectors: u64,
+    /// Those that could be read although they are listed, or could not although they are not.
+    different: usize,
+}
+
+/// Reads sectors of the disks that libnvdimm does not translate.
+fn compare(region: &Region, random: &mut Rng, compared: &mut Compared) -> Result<()> {
     // A disk that is about to go has files that are missing, and sectors that can't be read.
     region.settle()?;
-    let mut different = 0;
     for device in region.devices()? {
         if !["namespace", "pfn"].contains(&kind(&device).as_str()) {
             continue;
         }
         for disk in disks(&device) {
-            different += compare_disk(&disk, random).with_context(|| disk.display().to_string())?;
+            compare_disk(&disk, random, compared).with_context(|| disk.display().to_string())?;
         }
     }
-    Ok(different)
+    Ok(())
 }
 
-fn compare_disk(disk: &Path, random: &mut Rng) -> Result<usize> {
+fn compare_disk(disk: &Path, random: &mut Rng, compared: &mut Compared) -> Result<()> {
     let size = read_number(&disk.join("size"))?;
-    let mut bad_blocks = parse_errors(&read(&disk.join("badblocks"))?, ' ')?;
-    // Only rust_pmem has this list: bytes of the namespace, where a disk in raw mode begins.
+    let shown = read(&disk.join("badblocks"))?;
+    let mut bad_blocks = parse_errors(&shown, ' ')?;
+    // Only rust_pmem has this list: bytes of the namespace, where a disk in raw mode begins. It knows more than a full table, or one
+    // that fills a page.
     if let Ok(errors) = read(&disk.join("device/errors/list")) {
         let device = disk.join("device").canonicalize()?;
-        if kind(&device) == "namespace" {
+        let is_full = bad_blocks.len() >= BAD_BLOCKS || shown.len() as u64 > PAGE - LONGEST_LINE;
+        if kind(&device) == "namespace" && is_full {
             let sectors = |range: Range<u64>| range.start / SECTOR..range.end / SECTOR;
             bad_blocks.extend(parse_errors(&errors, ' ')?.into_iter().map(sectors));
         }
@@ -323,7 +338,6 @@ fn compare_disk(disk: &Path, random: &mut Rng) -> Result<usize> {
     // With logical blocks larger than a sector, only whole ones are read.
     let block = read_number(&disk.join("queue/logical_block_size"))?;
     let unit = block / SECTOR;
-    let mut different = 0;
     for _ in 0..16 {
         // In or next to a range that is listed, or anywhere.
         let sector = match random.choice(&bad_blocks) {
@@ -343,15 +357,16 @@ fn compare_disk(disk: &Path, random: &mut Rng) -> Result<usize> {
             Ok(()) => !bad,
             Err(error) => bad && error.raw_os_error() == Some(EIO),
         };
+        compared.sectors += unit;
         if !good {
-            different += 1;
+            compared.different += 1;
             println!(
                 "{}: sector {first} (listed: {bad}): {done:?}",
                 node.display()
             );
         }
     }
-    Ok(different)
+    Ok(())
 }
 
 #[cfg(test)]

@@ -321,7 +321,8 @@ fn run(arguments: &Arguments) -> Result<bool> {
     let built =
         some && (arguments.kernel.is_some() || build(arguments, &top, &mut results, &logs)?);
     let mut executor = Executor::new(driver, logs.clone());
-    executor.variables = arguments.variables.join(" ");
+    let variables = arguments.variables.join(" ");
+    executor.variables = variables.clone();
     if let Some(kernel) = &arguments.kernel {
         executor.use_kernel(kernel)?;
     }
@@ -331,7 +332,8 @@ fn run(arguments: &Arguments) -> Result<bool> {
     if arguments.coverage {
         executor.note_coverage()?;
     }
-    let comparison = Comparison::new(differences, &logs, arguments.kernel.as_deref())?;
+    let kernel = arguments.kernel.as_deref();
+    let comparison = Comparison::new(differences, &logs, kernel, &variables)?;
     let mut jobs = Vec::new();
     if everything {
         jobs.extend(other_jobs(arguments, built, &top, &logs, &known));

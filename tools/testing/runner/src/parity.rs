@@ -54,11 +54,10 @@ pub struct Parity {
     pub unneeded: Vec<String>,
 }
 
-/// Compares a test's results: one row for each subtest, or one for the whole test where a driver skipped it.
+/// Compares a test's results: one row for each subtest, or one for the whole test where a driver has none, because the test was
+/// skipped or could not be run.
 pub fn compare(c: &TestResult, rust: &TestResult, differences: &mut Differences) -> Vec<Row> {
-    let skipped =
-        |test: &TestResult| matches!(test.outcome, Outcome::Skipped(_)) && test.subtests.is_empty();
-    let [c_parts, rust_parts] = match skipped(c) || skipped(rust) {
+    let [c_parts, rust_parts] = match c.subtests.is_empty() || rust.subtests.is_empty() {
         true => [c, rust].map(|test| {
             let mut whole = TestResult::new(WHOLE, test.outcome.clone());
             whole.lines.push(format!("# {}", test.outcome.reason()));
@@ -180,12 +179,18 @@ pub struct Comparison {
 
 impl Comparison {
     /// Returns a comparison on the default kernel, or on that of this name, that allows these differences and writes logs below
-    /// `logs`.
-    pub fn new(differences: Differences, logs: &Path, kernel: Option<&str>) -> Result<Self> {
+    /// `logs`. The tests get these variables.
+    pub fn new(
+        differences: Differences,
+        logs: &Path,
+        kernel: Option<&str>,
+        variables: &str,
+    ) -> Result<Self> {
         let mut executors =
             ["nd_pmem", "rust_pmem"].map(|driver| Executor::new(driver, logs.join(driver)));
-        if let Some(kernel) = kernel {
-            for executor in &mut executors {
+        for executor in &mut executors {
+            executor.variables = variables.to_owned();
+            if let Some(kernel) = kernel {
                 executor.use_kernel(kernel)?;
             }
         }
@@ -441,17 +446,32 @@ mod tests {
     }
 
     #[test]
+    fn test_that_could_not_be_run_is_a_row() {
+        let broken = TestResult::new("sysfs-disk", Outcome::Failed("no room".into()));
+        let passed = ran(&["1..1/ok 1 a"]);
+        for (c, rust, why) in [
+            (&broken, &broken, "it fails under both"),
+            (&passed, &broken, "it fails"),
+        ] {
+            let found = rows(c, rust, &mut list(&[]));
+            assert_eq!(found, [(WHOLE.into(), Verdict::Worse, why.into())]);
+        }
+        assert_eq!(rows(&broken, &passed, &mut list(&[]))[0].1, Verdict::Worse);
+    }
+
+    #[test]
     fn failure_of_the_whole_test_is_a_row() {
         let passed = ran(&["1..1/ok 1 a"]);
         let mut broken = ran(&["1..1/ok 1 a"]);
         fail(&mut broken, Outcome::Failed("the machine was lost".into()));
-        let mut listed = list(&[["*whole", "fail: the machine*", "pass", "better"]]);
+        let mut listed = list(&[[WHOLE, "fail: the machine*", "pass", "better"]]);
         let found = rows(&broken, &passed, &mut listed);
         assert_eq!(
             found[1],
             (WHOLE.into(), Verdict::Better, "So it is.".into())
         );
-        let found = rows(&broken, &passed, &mut list(&[]));
+        // No pattern for subtests means it.
+        let found = rows(&broken, &passed, &mut list(&[["*", "fail", "*", "better"]]));
         assert_eq!(found[1].1, Verdict::Worse);
         let found = rows(&passed, &broken, &mut list(&[["*", "*", "*", "equal"]]));
         assert_eq!(found[1], (WHOLE.into(), Verdict::Worse, "it fails".into()));

@@ -127,10 +127,15 @@ pub struct Report {
 }
 
 impl Report {
-    /// Returns whether its title contains this text; of `TITLE < LINE`, also one of its lines the second one.
+    /// Returns whether its title contains this text; of `TITLE < LINE`, also one of its lines the second one. The title `WARN()` is
+    /// that of any such call, but not of lockdep's warnings.
     pub fn is(&self, text: &str) -> bool {
         let (title, line) = text.split_once(" < ").unwrap_or((text, ""));
-        self.title.contains(title) && self.mentions(line)
+        let found = match title {
+            "WARN()" => self.title.starts_with("WARNING: ") && self.title.contains(" at "),
+            _ => self.title.contains(title),
+        };
+        found && self.mentions(line)
     }
 
     /// Returns whether one of its lines contains this text.
@@ -173,8 +178,11 @@ pub fn reports(log: &str) -> Vec<Report> {
             .iter()
             .position(|line| ENDS.iter().any(|end| line.contains(end)))
             .map_or(rest.len(), |last| last + 1);
-        // On arm64, nothing marks the end of a trace.
-        let trace = rest[..length].iter().position(|line| is_trace(line));
+        // On arm64, nothing marks the end of a trace, and nothing the begin of KCSAN's.
+        let trace = match line.contains("KCSAN:") {
+            true => Some(1),
+            false => rest[..length].iter().position(|line| is_trace(line)),
+        };
         let next = (trace.unwrap_or(length)..length)
             .find(|&next| is_sign(rest[next]) && !is_trace(rest[next]));
         let length = next.unwrap_or(length);
@@ -349,6 +357,9 @@ mod tests {
             found[0].is("WARNING: block/ < sysfs_kf_seq_show")
                 && !found[0].is("WARNING: block/ < EXT4-fs")
         );
+        assert!(found[0].is("WARN() < sysfs_kf_seq_show") && !found[0].is("WARN() < EXT4-fs"));
+        let of_lockdep = reports("WARNING: possible circular locking dependency detected\n");
+        assert!(of_lockdep[0].is("WARNING:") && !of_lockdep[0].is("WARN() < "));
         assert!(!found[0].mentions("EXT4-fs"));
     }
 
@@ -450,6 +461,18 @@ mod tests {
         let path = first.path().to_owned();
         drop(first);
         assert_eq!(LogFile::in_folder(folder.path()).unwrap().path(), path);
+    }
+
+    #[test]
+    fn warning_in_the_middle_of_a_data_race_is_a_report_of_its_own() {
+        let race =
+            "[ 9.0] BUG: KCSAN: data-race in a / b\n\n[ 9.0] read by task 1:\n[ 9.0]  a+0x1/0x2\n";
+        let found = reports(&format!(
+            "{race}{WARN}[ 9.2]  b+0x1/0x2\n[ 9.2] ==========\n"
+        ));
+        assert_eq!(found.len(), 2);
+        assert!(found[0].is("KCSAN") && !found[0].mentions("WARNING"));
+        assert!(found[1].is("WARN() < badblocks_show"));
     }
 
     #[test]
