@@ -1,6 +1,6 @@
 #!/bin/sh
 # SPDX-License-Identifier: GPL-2.0
-# pmemctl monitor reports a machine check in a file within two seconds: the file, the offset and the mapping process.
+# pmemctl monitor reports a machine check in a file soon: the file, the offset and the mapping process.
 #
 # On ext4 and XFS, while no process touches the page. With rust_pmem, also an injected error.
 # vm: --bare --nvdimm size=96M,labels --nvdimm size=352M,labels --e820 32M@512M

@@ -1,6 +1,6 @@
 #!/bin/sh
 # SPDX-License-Identifier: GPL-2.0
-# pmemctl monitor reports each new error within two seconds: the file, the offset, and the processes that map it.
+# pmemctl monitor reports each new error soon: the file, the offset, and the processes that map it.
 #
 # As text, JSON and to a hook; on ext4 and XFS; before any process touches the page; while disks come and go.
 # expect-splat: at __xfs_healthmon_insert+

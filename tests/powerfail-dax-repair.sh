@@ -7,7 +7,7 @@
 . "$(dirname "$0")/lib/provider.sh"
 . "$(dirname "$0")/lib/powerfail.sh"
 
-plan 3
+plan 4
 provide dimm=0
 make_fs ext4 "$DISK" -E lazy_itable_init=0,lazy_journal_init=0
 mount_dax "$DISK"
@@ -16,6 +16,9 @@ pmem-io fill $MNT/file
 at=$(($(pmem-io phys $MNT/file --offset 32K) - MEMORY))
 sync
 watch_stores
+pmem-io pwrite $MNT/file --length 4096 --seed 2
+check "a plain write is seen" [ "$(undurable)" -gt 0 ]
+sync $MNT/file
 provider bad "$at+4K"
 # 101 bytes before the bad page, and 202 behind it.
 is_durable "odd bytes around the bad page" sh -c "pmem-io pwrite $MNT/file --offset 32667 --length 4399 --seed 2 && sync $MNT/file"

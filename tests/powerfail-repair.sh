@@ -15,12 +15,15 @@ repair() {
 }
 
 case $DRIVER in
-rust_pmem) plan 8 ;;
-*) plan 2 ;;
+rust_pmem) plan 9 ;;
+*) plan 3 ;;
 esac
 head -c 4096 /dev/urandom >/tmp/data
 provide dimm=0 bad=1M+4K
 watch_stores
+dd if=/tmp/data of="/dev/$DISK" bs=4k seek=512 oflag=direct conv=notrunc status=none
+check "a plain write is seen" [ "$(undurable)" -gt 0 ]
+sync "/dev/$DISK"
 is_durable "clear poison, fsync" dd if=/tmp/data of="/dev/$DISK" bs=4k seek=256 oflag=direct conv=notrunc,fsync
 is_empty "clear poison, fsync: nothing is listed" badblocks_of "$DISK"
 

@@ -505,6 +505,8 @@ find_disks
 case $STAGE in
 1)
 	plan 29
+	# Whatever ends the test, its log says how to repeat it.
+	echo "make soak SEED=$SEED ERRORS=$ERRORS" | tee /dev/kmsg | sed 's/^/# /'
 	echo "$SEED $ERRORS" >$KEEP/seed
 	: >$BAD
 	: >$FILES

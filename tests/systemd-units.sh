@@ -116,7 +116,9 @@ shut_down() {
 # list_failures: failed units, and ordering cycles.
 list_failures() {
 	inside systemctl --failed --no-legend --plain
-	inside journalctl -q -o cat -g 'ordering cycle|failed' _PID=1 || :
+	inside journalctl -q -o cat _PID=1 >/tmp/journal.systemd
+	[ -s /tmp/journal.systemd ]
+	grep -iE 'ordering cycle|failed' /tmp/journal.systemd || :
 }
 
 # clear_kernel_lists: the kernel forgets the errors, as after a reboot; prints the rest of badblocks.

@@ -15,9 +15,10 @@ start_monitor() {
 	wait_for 30 grep -q watching $EVENTS
 }
 
-# monitor_event OFFSET FILTER: the complete event of the last error at a byte of a disk, which arrives soon.
+# monitor_event OFFSET FILTER: the complete event of the last error at a byte of a disk, which arrives soon: not when the monitor
+# looks at all lists again. soak-errors measures two seconds.
 monitor_event() {
-	wait_for 30 grep -q "\"disk_offset\":$1,.*\"complete\":true\|\"complete\":true.*\"disk_offset\":$1," $EVENTS || :
+	wait_for 10 grep -q "\"disk_offset\":$1,.*\"complete\":true\|\"complete\":true.*\"disk_offset\":$1," $EVENTS || :
 	jq -r "select(.disk_offset == $1 and .complete) | $2" $EVENTS | tail -n 1
 }
 
