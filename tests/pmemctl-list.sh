@@ -29,7 +29,7 @@ table_row() {
 need sfdisk wipefs dmsetup lsblk
 mapped=2M mapped_bytes=2097152
 kernel_has transparent_hugepage || mapped=4K mapped_bytes=4096
-plan 21
+plan 22
 load_driver
 disk=$(labelled_disk -m fsdax -M dev -s 448M)
 device=$(device_of_disk "$disk")
@@ -83,3 +83,7 @@ is "not mounted, nothing is" "$(json_field '[.. | .mounts? // empty | .[]] | len
 unload_driver
 is "without a driver" "$(pmemctl list --json "$e820" | jq -r '.namespaces[0] | "\(.driver) \(.disk)"')" "null null"
 load_driver
+seed=$(cat "$ND/$(labelled_region)/btt_seed")
+status=0
+pmemctl list "$seed" >/dev/null 2>/tmp/output || status=$?
+is "a device without memory is an error" "$status $(grep -c "$seed: it has no memory" /tmp/output)" "1 1"

@@ -4,10 +4,11 @@
 
 use crate::commands::output::{about, json, or_dash, reasons, table};
 use crate::commands::page::Page;
-use anyhow::Result;
+use anyhow::{Result, bail};
 use clap::Args;
 use pmemctl::block::topology::Volume;
 use pmemctl::inventory::{self, NamespaceInfo};
+use pmemctl::nd::Name;
 use pmemctl::nd::device_spec::DeviceSpec;
 use pmemctl::sysfs::{Host, printable};
 use schemars::JsonSchema;
@@ -64,6 +65,10 @@ pub fn list(arguments: &List) -> Result<bool> {
             .map(|device| Ok(device.find(&host)?.name))
             .collect::<Result<Vec<_>>>()?;
         entries.retain(|entry| specs.contains(&entry.device));
+        let is_listed = |name: &Name| entries.iter().any(|entry| entry.device == *name);
+        if let Some(name) = specs.iter().find(|name| !is_listed(name)) {
+            bail!("{name}: it has no memory; \"pmemctl list\" shows what has");
+        }
     }
     if arguments.json {
         json(&NamespaceList {
