@@ -250,36 +250,33 @@ pub fn follow(
 fn try_import(region: &Region, report: &mut ImportReport) -> Result<()> {
     let cxl = region.cxl().context("it is no CXL memory")?;
     let mut list = of_devices(region, &cxl)?;
-    add(region, &list.bad, report)?;
+    add(region, &list.bad, report);
     if !list.incomplete.is_empty() {
-        report.result = ImportOutcome::Incomplete;
+        if report.result != ImportOutcome::Failed {
+            report.result = ImportOutcome::Incomplete;
+        }
         report.reasons.append(&mut list.incomplete);
     }
     Ok(())
 }
 
 /// Adds bad sectors of a region to the lists of its disks.
-fn add(region: &Region, bad: &BadBlocks, report: &mut ImportReport) -> Result<()> {
+fn add(region: &Region, bad: &BadBlocks, report: &mut ImportReport) {
     report.bad_sectors = bad.sectors();
     if bad.is_empty() {
-        return Ok(());
+        return;
     }
     report.result = ImportOutcome::ThereAlready;
     let mut left = bad.clone();
+    let mut failed = false;
     for device in region.devices() {
         kernel::wait(&device);
-        let list = match KernelList::of(region, &device)? {
-            ListLookup::List(list) => list,
-            ListLookup::None(reason) => {
-                report.reasons.push(format!("{}: {reason}", device.name));
-                continue;
-            }
-        };
-        report.disks.push(list.disk.name().to_owned());
-        let missing = bad.within(&list.covers).without(&list.read()?.all());
-        list.add(&missing, Origin::DEVICE)?;
-        report.added_sectors += missing.sectors();
-        left = left.without(&[list.covers.clone()].into_iter().collect());
+        // One disk does not keep the errors of others off their lists.
+        let added = add_to_disk(region, &device, bad, &mut left, report);
+        if let Err(error) = added {
+            failed = true;
+            report.reasons.push(format!("{}: {error:#}", device.name));
+        }
     }
     if report.added_sectors > 0 {
         report.result = ImportOutcome::Added;
@@ -292,6 +289,31 @@ fn add(region: &Region, bad: &BadBlocks, report: &mut ImportReport) -> Result<()
             bad.sectors()
         ));
     }
+    if failed {
+        report.result = ImportOutcome::Failed;
+    }
+}
+
+/// Adds those of the sectors that a device has to the list of its disk, and removes them from `left`.
+fn add_to_disk(
+    region: &Region,
+    device: &Device,
+    bad: &BadBlocks,
+    left: &mut BadBlocks,
+    report: &mut ImportReport,
+) -> Result<()> {
+    let list = match KernelList::of(region, device)? {
+        ListLookup::List(list) => list,
+        ListLookup::None(reason) => {
+            report.reasons.push(format!("{}: {reason}", device.name));
+            return Ok(());
+        }
+    };
+    report.disks.push(list.disk.name().to_owned());
+    *left = left.without(&[list.covers.clone()].into_iter().collect());
+    let missing = bad.within(&list.covers).without(&list.read()?.all());
+    list.add(&missing, Origin::DEVICE)?;
+    report.added_sectors += missing.sectors();
     Ok(())
 }
 
@@ -322,11 +344,22 @@ mod tests {
             ("0 8\n6152 8\n", ImportOutcome::Incomplete),
         ] {
             let mut report = no_errors();
-            add(&region, &bad.parse().unwrap(), &mut report).unwrap();
+            add(&region, &bad.parse().unwrap(), &mut report);
             assert_eq!((report.result, report.added_sectors), (result, 0));
             let is_complete = result != ImportOutcome::Incomplete;
             assert_eq!(report.reasons.is_empty(), is_complete);
         }
+    }
+
+    #[test]
+    fn disk_without_a_readable_list_fails_the_import() {
+        let machine = FakeSysfs::new();
+        let region = Region::find(&machine.host, 0).unwrap();
+        machine.lists("not a list");
+        let mut report = no_errors();
+        add(&region, &"6152 8\n".parse().unwrap(), &mut report);
+        assert_eq!(report.result, ImportOutcome::Failed);
+        assert!(report.reasons[0].starts_with("pfn0.0: "), "{report:?}");
     }
 
     #[test]
