@@ -244,12 +244,12 @@ pub fn to(host: &Host, device: &Device, to: Driver, dry_run: bool) -> SwapReport
         let report = refused("this is device DAX, dax_pmem's: there is nothing to move".into());
         return report.refuse_in_use(holders);
     }
-    let namespace = device.namespace().unwrap_or(device.name);
     let Some(from) = device.driver() else {
         return refused(if device.is_seed() {
             "it has no memory: ndctl creates the next namespace from it".into()
         } else {
-            format!("it has no driver; bind one with: ndctl enable-namespace {namespace}")
+            let command = device.name.bind_command(&to.to_string());
+            format!("it has no driver; bind one with: {command}")
         });
     };
     let Some(from) = Driver::of(&from) else {
@@ -354,8 +354,8 @@ fn rebind(
         let reason = match device.claim() {
             Some(other) => format!("an info block on it makes it {}, now", other.name),
             None => format!(
-                "it has no driver now; after the cause is fixed: ndctl enable-namespace {}",
-                report.namespace.unwrap_or(device.name)
+                "it has no driver now; after the cause is fixed: {}",
+                device.name.bind_command(&old.0.to_string())
             ),
         };
         report.reasons.extend(state.reasons());

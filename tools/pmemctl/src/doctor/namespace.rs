@@ -81,9 +81,7 @@ fn no_driver(host: &Host, entry: &NamespaceInfo) -> Finding {
             entry.namespace
         ),
         (_, None) => "modprobe rust_pmem".to_owned(),
-        (Kind::Namespace, _) => format!("ndctl enable-namespace {}", entry.namespace),
-        // ndctl cannot enable a namespace that is claimed.
-        (_, Some(driver)) => format!("echo {name} >/sys/bus/nd/drivers/{driver}/bind"),
+        (_, Some(driver)) => entry.device.bind_command(driver),
     };
     let what = "it is bound to no driver";
     Finding::new(name, "no-driver", Prevents::All, what, command)

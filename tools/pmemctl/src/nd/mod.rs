@@ -54,6 +54,16 @@ pub struct Name {
     pub id: u32,
 }
 
+impl Name {
+    /// Returns the command that binds the device to a driver. ndctl cannot enable a namespace that is claimed.
+    pub(crate) fn bind_command(&self, driver: &str) -> String {
+        match self.kind {
+            Kind::Namespace => format!("ndctl enable-namespace {self}"),
+            _ => format!("echo {self} >/sys/bus/nd/drivers/{driver}/bind"),
+        }
+    }
+}
+
 impl FromStr for Name {
     type Err = String;
 
