@@ -360,22 +360,25 @@ impl Disk {
             .map_err(anyhow::Error::from)
             .and_then(|text| Ok(text.parse()?))
             .with_context(|| device.errors_list().display().to_string())?;
-        let all = errors.all();
-        Ok(self.without_data(device, &all))
+        self.without_data(device, &errors.all())
     }
 
-    /// Returns the sectors of a namespace that are none of its disk; none where only root sees the start of the
-    /// data.
-    fn without_data(&self, device: &Device, all: &BadBlocks) -> BadBlocks {
+    /// Returns the sectors of a namespace that are none of its disk. Only root sees where its data begins; others are told if all
+    /// are of the disk.
+    fn without_data(&self, device: &Device, all: &BadBlocks) -> Result<BadBlocks> {
         if device.name.kind == Kind::Btt {
-            return all.clone();
+            return Ok(all.clone());
         }
         let Some(offset) = device.data_offset() else {
-            return BadBlocks::default();
+            ensure!(
+                all.sectors() == self.bad()?.sectors(),
+                "the namespace has errors that the disk does not have, and only root sees where"
+            );
+            return Ok(BadBlocks::default());
         };
         let start = offset / SECTOR;
         let data = start..start + self.size().bytes() / SECTOR;
-        all.without(&all.within(&data))
+        Ok(all.without(&all.within(&data)))
     }
 
     /// Returns the sectors of the namespace that are on the region's list, but are none of the disk.
@@ -388,7 +391,7 @@ impl Disk {
         let Some((region, namespace)) = region.zip(namespace) else {
             return Ok(BadBlocks::default());
         };
-        Ok(self.without_data(device, &of_namespace(&region, &namespace)?))
+        self.without_data(device, &of_namespace(&region, &namespace)?)
     }
 
     /// Returns its exact list, if its driver has one; only root sees where the data begins.
@@ -566,6 +569,22 @@ mod tests {
         assert!(!errors.outside_affects_files());
         machine.write("sys/devices/ndbus0/region0/pfn0.0/mode", "pmem");
         assert!(errors.outside_affects_files());
+    }
+
+    #[test]
+    fn user_who_cannot_see_where_data_begins_knows_errors_of_the_disk_alone() {
+        let machine = FakeSysfs::with_nested_disk();
+        let resource = "sys/devices/ndbus0/region0/pfn0.0/resource";
+        fs::remove_file(machine.host.path(resource)).unwrap();
+        machine.write("sys/devices/ndbus0/region0/pfn0.0/mode", "pmem");
+        machine.lists("0 8");
+        machine.write(LIST, "1048576 4096 user");
+        let errors = disk(&machine).errors();
+        assert!(errors.outside.unwrap().is_empty());
+        machine.write(LIST, "4096 512 log\n1048576 4096 user");
+        let errors = disk(&machine).errors();
+        let reason = errors.why_unknown().unwrap();
+        assert!(reason.contains("only root sees where"), "{reason}");
     }
 
     #[test]
