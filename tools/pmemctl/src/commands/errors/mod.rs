@@ -22,8 +22,9 @@ use pmemctl::nd::Device;
 use pmemctl::sysfs::{Host, printable};
 use schemars::JsonSchema;
 use serde::Serialize;
-use std::cell::Cell;
-use std::collections::BTreeMap;
+use std::cell::RefCell;
+use std::collections::{BTreeMap, HashSet};
+use std::hash::{BuildHasher, RandomState};
 use std::io;
 use std::io::Write;
 use std::path::{Path, PathBuf};
@@ -142,11 +143,12 @@ fn list(arguments: &List) -> Result<Status> {
     for reason in &listing.unknown {
         writeln!(io::stderr(), "pmemctl: {reason}")?;
     }
-    if walk.skipped.get() > 0 {
+    let skipped = walk.skipped.borrow().len();
+    if skipped > 0 {
         writeln!(
             io::stderr(),
             "pmemctl: {} files or directories could not be read, and may own blocks that are shown as metadata",
-            walk.skipped.get()
+            skipped
         )?;
     }
     Ok(status(listing.is_empty(), listing.unknown.is_empty()))
@@ -210,7 +212,9 @@ fn listed_ranges<'a>(host: &Host, listing: &'a Listing) -> Vec<ListedRange<'a>> 
 /// Shows how far a walk over a file system has come.
 struct WalkProgress {
     bar: ProgressBar,
-    skipped: Cell<u64>,
+    /// Hashes of the paths that were skipped: several walks may do so.
+    skipped: RefCell<HashSet<u64>>,
+    hasher: RandomState,
 }
 
 impl WalkProgress {
@@ -224,14 +228,14 @@ impl WalkProgress {
         bar.enable_steady_tick(Duration::from_millis(200));
         Self {
             bar,
-            skipped: Cell::new(0),
+            skipped: RefCell::default(),
+            hasher: RandomState::new(),
         }
     }
 }
 
 impl Progress for WalkProgress {
     fn begin(&self, files: u64) {
-        self.skipped.set(0);
         self.bar.reset();
         self.bar.set_length(files);
     }
@@ -241,9 +245,12 @@ impl Progress for WalkProgress {
     }
 
     fn skipped(&self, path: &Path, error: &io::Error) {
-        self.skipped.set(self.skipped.get() + 1);
+        if !self.skipped.borrow_mut().insert(self.hasher.hash_one(path)) {
+            return;
+        }
+        // Not by the bar, which prints nothing unless it is shown.
         self.bar
-            .println(format!("pmemctl: {}: {error}", printable(path)));
+            .suspend(|| eprintln!("pmemctl: {}: {error}", printable(path)));
     }
 }
 
