@@ -20,8 +20,8 @@ owner_of() {
 	echo "$(($1 + volume_start)) 1" >>/tmp/bad_list
 }
 
-need sfdisk dmsetup filefrag debugfs xfs_io setfattr
-plan 37
+need fsfreeze sfdisk dmsetup filefrag debugfs xfs_io setfattr
+plan 43
 load_driver
 disk=$(labelled_disk -m fsdax -M mem -s 448M)
 
@@ -67,6 +67,23 @@ rm "$MNT/link" "$file"
 is "a file that was removed while it is open" \
 	"$(pmemctl errors --json "$MNT" | jq -r ".errors[] | select(.offset == $(((sector + 2048) * 512))) | \"\(.owner.inode) \(.owner.open_by | index($$) != null)\"")" "$removed true"
 exec 3<&-
+# The kernel does not report the block of a file that has attributes in its inode as well.
+(cd "$MNT" && seq 300 | xargs touch && setfattr -n user.b -v "$(printf '%03000d' 0)" ./*9)
+: >"$MNT/both"
+setfattr -n user.b -v "$(printf '%03000d' 1)" "$MNT/both"
+setfattr -n user.a -v x "$MNT/both"
+sync
+acl() {
+	debugfs -R "stat $1" "/dev/${disk}p1" 2>/dev/null | sed -n 's/.*File ACL: \([0-9]*\).*/\1/p'
+}
+is "all files with the same attributes" "$(owner_of $((8 * $(acl 9))) '.owner.paths[0]' | sort -u | wc -l)" 30
+is "attributes beside others in the inode" "$(owner_of $((8 * $(acl both))) '.owner.paths[0]')" "$MNT/both"
+is "also as the file says itself" "$(pmemctl errors --json "$MNT/both" | jq -c '[.errors[].owner.file_offset]')" '[null]'
+mkdir -p /tmp/second
+mount --bind "$MNT" /tmp/second
+mount -t tmpfs above "$MNT"
+is "a mount that is covered" "$(pmemctl errors --json "/dev/$disk" | jq -r '.errors[].owner.paths[0]? // empty | select(endswith("/both"))')" /tmp/second/both
+umount "$MNT" /tmp/second
 # The last block of the first one: none of these inodes is used, which the search would skip.
 inode_table=$(dumpe2fs "/dev/${disk}p1" 2>/dev/null | sed -n 's/.*Inode table at [0-9]*-\([0-9]*\).*/\1/p' | head -n 1)
 is "the inode table" "$(owner_of $((inode_table * 8)) .owner.what)" 'inode table'
@@ -112,6 +129,29 @@ for options in '' '-m rmapbt=0'; do
 	dmsetup remove --retry two
 	forget_errors_now "$disk"
 done
+
+# ---- XFS with a header that can't be read ----
+
+wipefs -aq "/dev/$disk"
+make_fs xfs "$disk" -s size=4096
+mount_dax "$disk"
+dd if=/dev/urandom of="$MNT/file" bs=1M count=4 conv=fsync status=none
+sector=$(sector_of "$MNT/file")
+blocks=$(xfs_io -r -c 'statfs' "$MNT" | sed -n 's/^geom.agblocks = //p')
+# What is in the log is written, and not kept.
+fsfreeze --freeze "$MNT"
+fsfreeze --unfreeze "$MNT"
+# The second sector of the other group, and a block in the middle of it.
+group=$((1 - sector / (blocks * 8)))
+for bad in "$sector 1" "$((group * blocks * 8 + 8)) 8" "$((group * blocks * 8 + blocks * 4)) 1"; do
+	echo "$bad" >"/sys/block/$disk/badblocks"
+done
+for _ in $(seq 10); do echo 2 >/proc/sys/vm/drop_caches; done
+is "a file of another group is found" "$(pmemctl errors --json "/dev/$disk" 2>/tmp/output | jq -r '.errors[].owner.paths[0]? // empty')" "$MNT/file"
+check "the failure is said" grep -q "^pmemctl: $MNT: Input/output error" /tmp/output
+umount "$MNT"
+forget_errors_now "$disk"
+
 echo "0 8192 zero" | dmsetup create zero
 dmsetup mknodes
 status=0

@@ -32,8 +32,8 @@ is_inactive() {
 	[ ! -e "/sys/fs/ext4/$disk" ]
 }
 
-need jq wipefs
-plan 20
+need jq wipefs setpriv
+plan 22
 load_driver
 disk=$(labelled_disk -m fsdax -M mem -s 448M)
 make_fs ext4 "$disk" -N 25000
@@ -139,3 +139,9 @@ status=0
 pmemctl quarantine "$MNT" >/dev/null 2>/tmp/quarantine.err || status=$?
 is "no free block is searched for" "$status $(grep -c 'a block bitmap is bad' /tmp/quarantine.err)" "1 1"
 is "the file system still has no error" "$(dmesg | grep -c 'EXT4-fs error')" 0
+
+# ---- a user who can't read the disk ----
+
+is "without the layout of ext4, it is not asked" "$(setpriv --reuid=65534 --regid=65534 --clear-groups \
+	pmemctl errors --json "/dev/$disk" 2>/dev/null | jq -r '.errors[].reason' | sort -u)" "dumpe2fs (e2fsprogs) cannot read $disk"
+is "the file system has no error by that either" "$(dmesg | grep -c 'EXT4-fs error')" 0

@@ -35,7 +35,7 @@ size=$(blockdev --getsize64 "/dev/$disk")
 file=$MNT/file
 # cap_net_raw+ep (linux/capability.h).
 program=0x0100000200200000000000000000000000000000
-plan 26
+plan 33
 
 make_fs ext4 "$disk"
 mkdir -p "$MNT"
@@ -81,6 +81,30 @@ umount "$MNT"
 mount "/dev/$disk" "$MNT"
 is "and when it is mounted again" "$(capabilities)" $program
 
+# ---- new data whose extent is still unwritten, because its writeback has failed ----
+
+# write_new_data PAGE: writes a page of the file to the page cache alone: in memory, it is listed.
+write_new_data() {
+	echo "add $(($(disk_offset_of "$file" 0) + $1 * 4096)) 4096" >"$list"
+	dd if=/tmp/new of="$file" bs=4096 skip="$1" seek="$1" count=1 conv=notrunc status=none
+	! sync "$file"
+}
+file=$MNT/new
+fallocate -l 64K "$file"
+dd if=/dev/zero of=/tmp/new bs=4096 count=16 status=none
+dd if=/dev/urandom of=/tmp/new bs=4096 seek=2 count=2 conv=notrunc status=none
+echo 0 >"/sys/block/$disk/errors/overwrite_heals"
+check "a write back to an unwritten extent fails" write_new_data 2
+is "that page can be read" "$(repair_file)" '0 8192+4096 0 4096 good-after-all'
+check "a write back to another one fails" write_new_data 3
+echo 1 >"/sys/block/$disk/errors/overwrite_heals"
+is "with --trust-list, nothing is replaced" "$(repair_file --trust-list)" '0 12288+4096 0 4096 repaired'
+is_empty "nothing is listed" cat "$list"
+echo 3 >/proc/sys/vm/drop_caches
+check "the memory has the new data of both" cmp "$file" /tmp/new
+rm "$file"
+file=$MNT/file
+
 # ---- a page that can be read, but differs from the backup ----
 
 cp /tmp/right /tmp/backup
@@ -107,6 +131,9 @@ echo "add $((block * 4096)) 4096" >"$list"
 is "a file whose attributes are bad is not good" "$(repair_file)" '1 '
 check "the reason is said" grep -q 'extended attributes are in a bad block' /tmp/repair.json
 is "the attributes are still listed" "$(cat "$list")" "$((block * 4096)) 4096 user"
+setfattr -n user.a -v x "$file"
+sync
+is "nor is one with attributes in its inode as well" "$(repair_file)" '1 '
 echo "drop 0 $size" >"$list"
 is "without that error, it is good" "$(repair_file)" '0 '
 

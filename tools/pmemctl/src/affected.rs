@@ -10,7 +10,8 @@ use crate::badblocks::set::BadBlocks;
 use crate::block::devno::DeviceNumber;
 use crate::block::disk::Disk;
 use crate::block::remap::{self, AffectedVolume, Span, Spans};
-use crate::block::topology::{self, Mount, Mounts};
+use crate::block::topology::{self, Mount, Mounts, Volume};
+use crate::fs::ext4;
 use crate::fs::leases::Leases;
 use crate::fs::mounted::FileSystem;
 use crate::fs::offline;
@@ -28,6 +29,7 @@ use serde::Serialize;
 use std::cell::Cell;
 use std::fs::{self, File, OpenOptions};
 use std::io;
+use std::ops::Range;
 use std::os::unix::fs::{FileTypeExt, MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
@@ -230,10 +232,16 @@ impl Survey {
             }
             disks.push(errors);
         }
-        let listed = |errors: &DiskErrors| Some((errors.disk.clone(), errors.bad.clone().ok()?));
-        let listed: Vec<_> = disks.iter().filter_map(listed).collect();
+        let mut affected = Vec::new();
+        for errors in &mut disks {
+            let Ok(bad) = &errors.bad else { continue };
+            match traced(host, &errors.disk, bad) {
+                Ok(found) => affected.extend(found),
+                Err(error) => errors.bad = Err(format!("{error:#}")),
+            }
+        }
         Ok(Self {
-            affected: traced(host, &listed)?,
+            affected,
             bare: without_disk(host),
             host: host.clone(),
             disks,
@@ -429,25 +437,19 @@ fn outside(errors: &DiskErrors) -> Vec<NamespaceRange> {
     }
 }
 
-/// Maps sectors of disks to the volumes on them.
-pub fn traced(host: &Host, listed: &[(Disk, BadBlocks)]) -> Result<Vec<(Disk, AffectedVolume)>> {
-    if listed.iter().all(|(_, bad)| bad.is_empty()) {
+/// Maps sectors of a disk to the volumes on it.
+pub fn traced(host: &Host, disk: &Disk, bad: &BadBlocks) -> Result<Vec<(Disk, AffectedVolume)>> {
+    if bad.is_empty() {
         return Ok(Vec::new());
     }
-    let mounts = Mounts::here()?;
-    let mut found = Vec::new();
-    for (disk, bad) in listed.iter().filter(|(_, bad)| !bad.is_empty()) {
-        let span = |range| {
-            let (offset, length) = bytes(range);
-            Span::of_disk(offset, length)
-        };
-        let spans = bad.ranges().map(span).collect();
-        let volume = topology::of_disk(host, disk.name(), &mounts)?;
-        for affected in remap::trace(host, &volume, spans)? {
-            found.push((disk.clone(), affected));
-        }
-    }
-    Ok(found)
+    let span = |range| {
+        let (offset, length) = bytes(range);
+        Span::of_disk(offset, length)
+    };
+    let spans = bad.ranges().map(span).collect();
+    let volume = topology::of_disk(host, disk.name(), &Mounts::here()?)?;
+    let affected = remap::trace(host, &volume, spans)?.into_iter();
+    Ok(affected.map(|affected| (disk.clone(), affected)).collect())
 }
 
 /// Returns the owners of all bad ranges of the targets, or of all volumes if there are no targets. Where the search for
@@ -554,7 +556,11 @@ fn owners(
             false => "outside of all partitions and volumes",
         });
     };
-    let Some(mount) = widest(&affected.volume.mounts) else {
+    let volume = &affected.volume;
+    if !volume.mounts.is_empty() && !matches!(kind.as_str(), "ext2" | "ext3" | "ext4" | "xfs") {
+        return without(&offline::unsupported(kind));
+    }
+    let Some((system, mount)) = FileSystem::of(host, volume)? else {
         let result = offline::owners(host, &affected.volume, &affected.spans, all_links)?;
         return Ok(match (result.owned.is_empty(), &result.reason) {
             (true, Some(reason)) => return without(reason),
@@ -565,11 +571,7 @@ fn owners(
                 .collect(),
         });
     };
-    if !matches!(kind.as_str(), "ext2" | "ext3" | "ext4" | "xfs") {
-        return without(&offline::unsupported(kind));
-    }
     let directory = host.absolute(Path::new(&mount.directory));
-    let system = FileSystem::at(&affected.volume, &directory)?;
     let seen = SkipCounter {
         progress,
         skipped: Cell::new(0),
@@ -608,12 +610,6 @@ fn is_quarantined(owner: &Owner, mount: &Path) -> bool {
     let path = paths.first().and_then(|path| sysfs::raw(path));
     path.map(PathBuf::from)
         .is_some_and(|path| path.parent() == Some(mount) && quarantine_mark::is_on_path(&path))
-}
-
-/// Prefers a mount of the whole file system to a bind mount.
-fn widest(mounts: &[Mount]) -> Option<&Mount> {
-    let whole = mounts.iter().find(|mount| mount.root == "/");
-    whole.or(mounts.first())
 }
 
 /// Returns why the walk over a mount may have missed an owner.
@@ -662,6 +658,15 @@ fn with_owner(
         reason: reason.filter(|_| unknown).cloned(),
         ..entry(disk, affected, owned.span)
     }
+}
+
+/// Returns where the block of a file's extended attributes is, which the kernel may not report, if the volume is ext4 and has bad
+/// blocks that are `left`. Only who can read the volume is told.
+pub(crate) fn ext4_attributes(volume: &Volume, inode: u64, left: &Spans) -> Option<Range<u64>> {
+    if left.is_empty() || !volume.is_ext4() {
+        return None;
+    }
+    ext4::attributes_of(&volume.node(), inode).ok().flatten()
 }
 
 /// Where the data of a file is.
@@ -722,18 +727,28 @@ impl FileMap {
             .iter()
             .filter(|(_, affected)| affected.chain.first() == Some(&self.device))
         {
+            let mut add = |part, file_offset| {
+                let owner = Owner::File {
+                    paths: vec![printable(path)],
+                    inode: self.inode,
+                    file_offset,
+                    open_by: Vec::new(),
+                };
+                entries.push(AffectedRange {
+                    owner: Some(owner),
+                    ..entry(disk, affected, part)
+                });
+            };
+            let mut left = affected.spans.clone();
             for (piece, fork) in &self.pieces {
                 for (part, at) in affected.spans.in_extent(piece) {
-                    let owner = Owner::File {
-                        paths: vec![printable(path)],
-                        inode: self.inode,
-                        file_offset: (*fork == Fork::Data).then_some(at),
-                        open_by: Vec::new(),
-                    };
-                    entries.push(AffectedRange {
-                        owner: Some(owner),
-                        ..entry(disk, affected, part)
-                    });
+                    left.remove(&part.range());
+                    add(part, (*fork == Fork::Data).then_some(at));
+                }
+            }
+            if let Some(attributes) = ext4_attributes(&affected.volume, self.inode, &left) {
+                for part in left.within(&attributes) {
+                    add(part, None);
                 }
             }
         }
@@ -985,7 +1000,5 @@ mod tests {
         assert_eq!(why_unknown(&mount("/"), 0), None);
         assert!(why_unknown(&mount("/"), 3).unwrap().contains("3 skipped"));
         assert!(why_unknown(&mount("/sub"), 3).unwrap().contains("/sub"));
-        let both = [mount("/sub"), mount("/")];
-        assert_eq!(widest(&both).unwrap().root, "/");
     }
 }

@@ -19,7 +19,6 @@ use anyhow::{Context, Result, ensure};
 use schemars::JsonSchema;
 use serde::Serialize;
 use std::ops::Range;
-use std::path::Path;
 use units::PAGE;
 
 /// A part of a disk.
@@ -278,8 +277,7 @@ fn contents(
         Some(kind @ ("ext2" | "ext3" | "ext4" | "xfs")) => kind,
         Some(kind) => return unknown(cells, offline::unsupported(kind)),
     };
-    if let Some(mount) = volume.mounts.first() {
-        let system = FileSystem::at(volume, &host.absolute(Path::new(&mount.directory)))?;
+    if let Some((system, _)) = FileSystem::of(host, volume)? {
         let space = system.space()?;
         let mut refused = Ranges::default();
         if kind != "xfs" {

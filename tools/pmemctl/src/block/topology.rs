@@ -47,6 +47,15 @@ impl Volume {
         Some(printable(&self.mounts.first()?.directory))
     }
 
+    /// The path of its device.
+    pub(crate) fn node(&self) -> String {
+        format!("/dev/{}", self.kernel_name)
+    }
+
+    pub(crate) fn is_ext4(&self) -> bool {
+        matches!(self.file_system.as_deref(), Some("ext2" | "ext3" | "ext4"))
+    }
+
     pub fn number(&self) -> Result<DeviceNumber> {
         self.number
             .parse()
@@ -299,7 +308,7 @@ pub fn of_disk(host: &Host, disk: &str, mounts: &Mounts) -> Result<Volume> {
 
 /// Fills in file system types with blkid if there is no udev, whose database lsblk reads.
 fn probe(volume: &mut Volume) -> Result<()> {
-    let node = format!("/dev/{}", volume.kernel_name);
+    let node = volume.node();
     // The search finds out that a disk has gone.
     if volume.file_system.is_none() && volume.children.is_empty() && Path::new(&node).exists() {
         // blkid fails on read errors, and for most types it reads the end of the device as well.

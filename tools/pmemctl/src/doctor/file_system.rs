@@ -27,7 +27,7 @@ impl Doctor<'_> {
         if !volume.children.is_empty() || !dax {
             return Ok(());
         }
-        let node = format!("/dev/{}", volume.kernel_name);
+        let node = volume.node();
         match kind {
             "ext2" | "ext4" | "xfs" => {}
             _ if kind.ends_with("_member") || matches!(kind, "crypto_LUKS" | "swap" | "erofs") => {
@@ -158,7 +158,7 @@ impl Doctor<'_> {
         mount: &Mount,
         places: &[Place],
     ) -> Result<()> {
-        let node = &format!("/dev/{}", volume.kernel_name);
+        let node = &volume.node();
         if self.options(node, mount) {
             return Ok(());
         }

@@ -259,6 +259,21 @@ impl InodeExtent {
     }
 }
 
+/// Returns the value of a field of debugfs's `stat`.
+fn field<'a>(text: &'a str, name: &str) -> Option<&'a str> {
+    let (_, rest) = text.split_once(name)?;
+    rest.split_whitespace().next()
+}
+
+/// Returns the block of extended attributes in debugfs's `stat`.
+fn attribute_block(text: &str) -> Option<InodeExtent> {
+    let block = field(text, "File ACL: ")?.parse::<u64>().ok()?;
+    (block != 0).then(|| InodeExtent {
+        logical: None,
+        blocks: block..block.saturating_add(1),
+    })
+}
+
 /// Parses `stat` of debugfs: fields in a fixed order, then names of attributes or the target of a short symbolic
 /// link, which may contain any bytes, then blocks, which are only numbers.
 fn parse_stat(text: &str) -> Vec<InodeExtent> {
@@ -266,18 +281,8 @@ fn parse_stat(text: &str) -> Vec<InodeExtent> {
     const INLINE_DATA: u32 = 0x1000_0000;
     /// Targets of symbolic links below this length are in the inode itself.
     const SHORT: u64 = 60;
-    let field = |name| {
-        let (_, rest) = text.split_once(name)?;
-        rest.split_whitespace().next()
-    };
-    let mut extents = Vec::new();
-    let attributes = field("File ACL: ").and_then(|block| block.parse::<u64>().ok());
-    if let Some(block) = attributes.filter(|block| *block != 0) {
-        extents.push(InodeExtent {
-            logical: None,
-            blocks: block..block + 1,
-        });
-    }
+    let field = |name| field(text, name);
+    let mut extents = Vec::from_iter(attribute_block(text));
     let hex = |flags: &str| u32::from_str_radix(flags.trim_start_matches("0x"), 16).ok();
     let inline = field("Flags: ")
         .and_then(hex)
@@ -366,6 +371,46 @@ impl Debugfs<'_> {
         let one =
             |answer: &&str| Some((answer.split_once('\n')?.0.parse().ok()?, parse_stat(answer)));
         Ok(answers.iter().filter_map(one).collect())
+    }
+
+    /// Removes blocks from `left` with the inodes that have them. Ends with an error message if a part of an inode table cannot be
+    /// read.
+    fn by_block(&self, left: &mut Spans, size: u64) -> Result<(Vec<OwnedExtent>, Option<String>)> {
+        let mut found = Vec::new();
+        let mut next = 0;
+        loop {
+            let some: Vec<u64> = blocks(left, next, size).take(NUMBERS).collect();
+            let Some(last) = some.last() else {
+                return Ok((found, None));
+            };
+            next = last + 1;
+            let output = self.run_on("icheck", some)?;
+            let text = output.text();
+            let owners = owners_of_blocks(&text);
+            if !text.contains("<block not found>") && owners.is_empty()
+                || output.error.contains("icheck")
+            {
+                return Ok((found, Some(output.error.trim().to_owned())));
+            }
+            let inodes: BTreeSet<u64> = owners.values().copied().collect();
+            let inodes: Vec<u64> = inodes.into_iter().collect();
+            found.extend(take(left, &self.extents(&inodes)?, size));
+            // Blocks that only icheck knows.
+            let extents: Vec<_> = owners
+                .iter()
+                .map(|(&block, &inode)| {
+                    let blocks = block..block + 1;
+                    (
+                        inode,
+                        vec![InodeExtent {
+                            logical: None,
+                            blocks,
+                        }],
+                    )
+                })
+                .collect();
+            found.extend(take(left, &extents, size));
+        }
     }
 
     /// Searches `left` in all inodes, of which there are `count`, that have a name and can be read.
@@ -475,6 +520,20 @@ pub fn of_inodes(
 ) -> Result<Vec<OwnedExtent>> {
     let extents = Debugfs(node).extents(inodes)?;
     Ok(take(left, &extents, header.block_size()?))
+}
+
+/// Removes the blocks of files from `left`, by their numbers.
+pub(crate) fn by_block(node: &str, header: &Header, left: &mut Spans) -> Result<Vec<OwnedExtent>> {
+    Ok(Debugfs(node).by_block(left, header.block_size()?)?.0)
+}
+
+/// Returns where the block of an inode's extended attributes is, in bytes. The kernel does not report it if there are attributes in
+/// the inode as well (`ext4_iomap_xattr_fiemap`).
+pub(crate) fn attributes_of(node: &str, inode: u64) -> Result<Option<Range<u64>>> {
+    let header = Header::read(node)?.map_err(anyhow::Error::msg)?;
+    let size = header.block_size()?;
+    let text = Debugfs(node).run(&format!("stat <{inode}>\n"))?.text();
+    Ok(attribute_block(&text).map(|block| block.bytes(size)))
 }
 
 /// Returns the blocks of the hidden inodes.
@@ -588,44 +647,14 @@ pub fn owners(node: &str, spans: &Spans, all_links: bool) -> Result<OwnersFound>
     let hidden = header.hidden();
     let inodes: Vec<u64> = hidden.iter().map(|(inode, _)| *inode).collect();
     found.extend(take(&mut left, &debugfs.extents(&inodes)?, size));
-    let mut next = 0;
-    loop {
-        let some: Vec<u64> = blocks(&left, next, size).take(NUMBERS).collect();
-        let Some(last) = some.last() else { break };
-        next = last + 1;
-        let output = debugfs.run_on("icheck", some)?;
-        let text = output.text();
-        let owners = owners_of_blocks(&text);
-        if !text.contains("<block not found>") && owners.is_empty()
-            || output.error.contains("icheck")
-        {
-            // icheck fails if a part of an inode table cannot be read.
-            result.reason = Some(format!(
-                "or a file whose inode is on a bad block as well ({})",
-                output.error.trim()
-            ));
-            let count = header.number("Inode count")?;
-            found.extend(debugfs.search(&mut left, size, count)?);
-            break;
-        }
-        let inodes: BTreeSet<u64> = owners.values().copied().collect();
-        let inodes: Vec<u64> = inodes.into_iter().collect();
-        found.extend(take(&mut left, &debugfs.extents(&inodes)?, size));
-        // Blocks that only icheck knows.
-        let extents: Vec<_> = owners
-            .iter()
-            .map(|(&block, &inode)| {
-                let blocks = block..block + 1;
-                (
-                    inode,
-                    vec![InodeExtent {
-                        logical: None,
-                        blocks,
-                    }],
-                )
-            })
-            .collect();
-        found.extend(take(&mut left, &extents, size));
+    let (owned, failure) = debugfs.by_block(&mut left, size)?;
+    found.extend(owned);
+    if let Some(error) = failure {
+        result.reason = Some(format!(
+            "or a file whose inode is on a bad block as well ({error})"
+        ));
+        let count = header.number("Inode count")?;
+        found.extend(debugfs.search(&mut left, size, count)?);
     }
 
     let is_hidden = |inode: u64| hidden.iter().find(|(hidden, _)| *hidden == inode);

@@ -8,7 +8,7 @@
 
 use crate::block::devno::DeviceNumber;
 use crate::block::remap::{Span, Spans};
-use crate::block::topology::Volume;
+use crate::block::topology::{Mount, Volume};
 use crate::fs::ext4::{self, Header, Layout};
 use crate::fs::extent_reader::{self, Answer, ExtentReader};
 use crate::fs::leases::Leases;
@@ -177,6 +177,21 @@ impl FileSystem {
         Ok(system)
     }
 
+    /// Returns the file system of a volume at the first of its mounts that is not covered by another one, if it has any. A mount of
+    /// the whole file system is preferred to that of a directory.
+    pub fn of<'a>(host: &Host, volume: &'a Volume) -> Result<Option<(Self, &'a Mount)>> {
+        let (whole, parts): (Vec<_>, Vec<_>) =
+            volume.mounts.iter().partition(|mount| mount.root == "/");
+        let mut failure = None;
+        for mount in whole.into_iter().chain(parts) {
+            match Self::at(volume, &host.absolute(Path::new(&mount.directory))) {
+                Ok(system) => return Ok(Some((system, mount))),
+                Err(error) => failure = failure.or(Some(error)),
+            }
+        }
+        failure.map_or(Ok(None), Err)
+    }
+
     /// Opens its root. The mount is busy as long as that is open.
     fn root(&self) -> Result<File> {
         open_root(&self.directory, self.device).map_err(|error| {
@@ -195,21 +210,16 @@ impl FileSystem {
         )
     }
 
-    fn is_ext4(&self) -> bool {
-        let kind = self.volume.file_system.as_deref();
-        matches!(kind, Some("ext2" | "ext3" | "ext4"))
-    }
-
     fn unreadable(&self) -> String {
         format!("dumpe2fs (e2fsprogs) cannot read {}", self.volume.name)
     }
 
     /// Reads the header of ext4 from its device, if e2fsprogs can.
     fn ext4(&self) -> Option<(String, Header)> {
-        if !self.is_ext4() {
+        if !self.volume.is_ext4() {
             return None;
         }
-        let node = format!("/dev/{}", self.volume.kernel_name);
+        let node = self.volume.node();
         let header = Header::read(&node).ok()?.ok()?;
         Some((node, header))
     }
@@ -254,7 +264,7 @@ impl FileSystem {
 
     /// Returns the block groups that ext4 must not be asked about. `bad` are all bad blocks of the volume.
     pub(crate) fn groups_without_bitmap(&self, bad: &Spans) -> Result<Ranges> {
-        if bad.is_empty() || !self.is_ext4() {
+        if bad.is_empty() || !self.volume.is_ext4() {
             return Ok(Ranges::default());
         }
         let (node, header) = self.ext4().with_context(|| self.unreadable())?;
@@ -298,29 +308,40 @@ impl FileSystem {
         progress: &dyn Progress,
     ) -> Result<Vec<Owned>> {
         let directory = self.root()?;
-        let ext4 = self.ext4();
+        // Without its layout, nobody knows what ext4 must not be asked about.
+        let ext4 = match self.volume.is_ext4() {
+            true => Some(self.ext4().with_context(|| self.unreadable())?),
+            false => None,
+        };
         let geometry = extents::xfs_geometry(&directory).ok();
         let geometry = geometry.as_ref().map(Geometry::of).transpose()?;
-        let layout = ext4.as_ref();
-        let layout = layout.and_then(|(node, header)| Layout::read(node, header).ok());
+        let layout = ext4
+            .as_ref()
+            .map(|(node, header)| Layout::read(node, header))
+            .transpose()?;
         let allocated =
             self.allocated(&directory, layout.as_ref(), geometry.as_ref(), spans, bad)?;
         // From here on only the walks keep the mount in use.
         drop(directory);
         let mut found = allocated.found;
         let mut search = Search::of(host, allocated.unknown, allocated.inodes);
+        search.not_searched.extend(
+            allocated
+                .failure
+                .map(|error| (self.directory.clone(), error)),
+        );
+        search.shares_attributes = ext4.is_some();
         if all_links {
             search.limit = parents::NAMES;
         }
         search.links = ext4.as_ref().map(|_| Vec::new());
         search.unreadable = layout.map_or_else(Ranges::default, |layout| layout.inodes_on(bad));
         if geometry.is_some() {
-            self.names_by_parents(host, &mut search, all_links, progress)?;
+            self.names_by_parents(host, &mut search, all_links)?;
         }
         self.walk(&mut search, Fork::Data, all_links, progress)?;
         if !search.is_done(false) {
-            self.open_files(host, &mut search, progress);
-            search.report_leased(progress);
+            self.open_files(host, &mut search);
         }
         if !search.left.is_empty() {
             search.seen.clear();
@@ -329,12 +350,20 @@ impl FileSystem {
         }
         if let (false, Some((node, header))) = (search.left.is_empty(), &ext4) {
             found.extend(search.ext4_by_number(node, header)?);
+            search.ext4_attributes(node, header);
             if !search.is_done(all_links) {
-                // Finds the names of symbolic links.
+                // Finds the names of these.
+                search.searched = search.left.clone().into();
                 self.walk(&mut search, Fork::Attributes, all_links, progress)?;
             }
         }
         // Behind the walks, each of which begins to count.
+        for (path, error) in std::mem::take(&mut search.not_searched) {
+            progress.skipped(&path, &error);
+        }
+        if !search.is_done(false) {
+            search.report_leased(progress);
+        }
         if search.too_many_open {
             progress.skipped(Path::new("/proc"), &io::Error::other(open_files::TOO_MANY));
         }
@@ -374,7 +403,9 @@ impl FileSystem {
         let group = |at| geometry.and_then(|geometry| geometry.group_of(at));
         let refused =
             layout.map_or_else(Ranges::default, |layout| layout.groups_without_bitmap(bad));
-        for (span, owner) in self.query(directory, left, &refused)? {
+        let (owned, failure) = self.query(directory, left, &refused);
+        allocated.failure = failure;
+        for (span, owner) in owned {
             match owner {
                 FsmapOwner::Free => allocated.found.push(Owned {
                     span,
@@ -396,20 +427,22 @@ impl FileSystem {
         Ok(allocated)
     }
 
-    /// Splits spans by the owners from `FS_IOC_GETFSMAP`, unknown where that is `refused`.
+    /// Splits spans by the owners from `FS_IOC_GETFSMAP`, unknown where that is `refused`, or fails: metadata of XFS may be bad
+    /// itself. Returns the first failure as well.
     fn query(
         &self,
         directory: &File,
         spans: Spans,
         refused: &Ranges,
-    ) -> Result<Vec<(Span, FsmapOwner)>> {
+    ) -> (Vec<(Span, FsmapOwner)>, Option<io::Error>) {
         let mut pieces = Vec::new();
         let ranges: Ranges = spans.iter().map(|span| span.range()).collect();
         let mut left = spans.clone();
         let number = self.fsmap_device(directory);
         let queries: Ranges = queries(directory, &ranges).into_iter().collect();
-        let searched = queries.without(refused).iter().try_for_each(|query| {
-            extents::of_device(directory, number, query, |record| {
+        let mut failure = None;
+        for query in queries.without(refused).iter() {
+            let searched = extents::of_device(directory, number, query, |record| {
                 if let Some(range) = asked(record, number, query) {
                     let parts = spans.within(&range);
                     pieces.extend(parts.map(|part| {
@@ -418,33 +451,21 @@ impl FileSystem {
                     }));
                     left.remove(&range);
                 }
-            })
-        });
-        match searched {
-            Ok(()) => {}
-            Err(error)
-                if matches!(
-                    Errno::from_io_error(&error),
-                    Some(Errno::NOTTY | Errno::OPNOTSUPP)
-                ) => {}
-            Err(error) => {
-                return Err(error).with_context(|| {
-                    format!("owners of the blocks of {}", printable(&self.directory))
-                });
+            });
+            match searched.map_err(|error| (Errno::from_io_error(&error), error)) {
+                Ok(()) => {}
+                Err((Some(Errno::NOTTY | Errno::OPNOTSUPP), _)) => break,
+                Err((_, error)) => {
+                    failure.get_or_insert(error);
+                }
             }
         }
         pieces.extend(left.iter().map(|part| (part, FsmapOwner::Unknown)));
-        Ok(pieces)
+        (pieces, failure)
     }
 
     /// Finds the names of inodes of XFS by their parent pointers. The walk finds those that have none, or change.
-    fn names_by_parents(
-        &self,
-        host: &Host,
-        search: &mut Search,
-        all_links: bool,
-        progress: &dyn Progress,
-    ) -> Result<()> {
+    fn names_by_parents(&self, host: &Host, search: &mut Search, all_links: bool) -> Result<()> {
         let root = self.root()?;
         let mut removed = Vec::new();
         for &inode in &search.wanted {
@@ -466,7 +487,7 @@ impl FileSystem {
         }
         drop(root);
         if !removed.is_empty() {
-            self.open_files(host, search, progress);
+            self.open_files(host, search);
             removed.retain(|inode| search.open_by.contains_key(inode));
             search.complete.extend(removed);
         }
@@ -577,7 +598,7 @@ impl FileSystem {
 
     /// Searches the files that processes have open, of those that a walk does not open: removed ones, those with a lease,
     /// and those with an inode on a bad block.
-    fn open_files(&self, host: &Host, search: &mut Search, progress: &dyn Progress) {
+    fn open_files(&self, host: &Host, search: &mut Search) {
         let used = open_files::of_file_systems(host, &[self.device]);
         search.too_many_open |= !used.complete;
         for used in used.files {
@@ -587,21 +608,23 @@ impl FileSystem {
                 continue;
             }
             if search.seen.insert(used.inode) {
-                let file = used.open().inspect_err(|error| {
+                let file = match used.open() {
+                    Ok(file) => Some(file),
                     // The walk reports the others, or `report_leased`.
-                    if used.removed && error.kind() != io::ErrorKind::NotFound {
-                        progress.skipped(used.link(), error);
+                    Err(error) if used.removed && error.kind() != io::ErrorKind::NotFound => {
+                        search.not_searched.push((used.link().to_owned(), error));
+                        None
                     }
-                });
+                    Err(_) => None,
+                };
                 let regular = |file: &File| file.metadata().is_ok_and(|it| it.is_file());
-                if let Some(file) = file.ok().filter(regular) {
+                if let Some(file) = file.filter(regular) {
                     let asked = Asked {
                         inode: used.inode,
                         path: used.link().to_owned(),
                         is_name: false,
                     };
-                    search.look(asked, file, Fork::Data, progress);
-                    search.look_at_rest(Fork::Data, progress);
+                    search.look_at_open(asked, file);
                     let mut paths = search.leased.remove(&used.inode).unwrap_or_default();
                     paths.extend(used.name.clone());
                     if search.wanted.contains(&used.inode) {
@@ -692,6 +715,8 @@ struct Allocated {
     inodes: Vec<Hit>,
     /// The parts that only a search through the files can find the owners of.
     unknown: Spans,
+    /// Why there may be more of them.
+    failure: Option<io::Error>,
 }
 
 /// The state of a search.
@@ -708,11 +733,15 @@ struct Search {
     left: Spans,
     /// Whether files share some of the ranges, so that each may have several owners.
     shared: bool,
+    /// Files with the same attributes share their block (`ext4_xattr_block_find`), and the kernel does not say so.
+    shares_attributes: bool,
     hits: Vec<Hit>,
     names: BTreeMap<u64, BTreeSet<String>>,
     /// The highest number of names of an inode that are kept: users can make millions of hard links.
     limit: usize,
     open_by: BTreeMap<u64, Vec<u32>>,
+    /// What could not be searched beside the walks.
+    not_searched: Vec<(PathBuf, io::Error)>,
     /// Processes have more files open than were looked at.
     too_many_open: bool,
     /// Inodes with several names, or none, whose extents were read.
@@ -747,10 +776,12 @@ impl Search {
             searched: unknown.into(),
             extents: ExtentReader::new(),
             shared: false,
+            shares_attributes: false,
             hits,
             names: BTreeMap::new(),
             limit: 1,
             open_by: BTreeMap::new(),
+            not_searched: Vec::new(),
             too_many_open: false,
             seen: BTreeSet::new(),
             complete: BTreeSet::new(),
@@ -818,6 +849,21 @@ impl Search {
             }
         }
         Ok(found)
+    }
+
+    /// Finds blocks of extended attributes that the kernel does not report, because their inodes have others in themselves
+    /// (`ext4_iomap_xattr_fiemap`): a file for each.
+    fn ext4_attributes(&mut self, node: &str, header: &Header) {
+        // Where an inode table is bad, this finds nothing.
+        let found = ext4::by_block(node, header, &mut self.left).unwrap_or_default();
+        for (span, inode, offset) in found {
+            self.wanted.insert(inode);
+            self.hits.push(Hit {
+                span,
+                inode,
+                offset,
+            });
+        }
     }
 
     /// Returns the ranges of files, with their names and the processes that have them open.
@@ -927,22 +973,39 @@ impl Search {
     /// Reads the extents of a file, or of several later.
     fn look(&mut self, asked: Asked, file: File, fork: Fork, progress: &dyn Progress) {
         let answers = self.extents.add(asked, file, fork, &self.searched);
-        self.take_all(answers, fork, progress);
+        self.take_each(answers, fork, progress);
+    }
+
+    /// Reads the extents of a file that a process has open.
+    fn look_at_open(&mut self, asked: Asked, file: File) {
+        let mut answers = self.extents.add(asked, file, Fork::Data, &self.searched);
+        answers.extend(self.extents.read());
+        let failed = self.take_all(answers, Fork::Data);
+        self.not_searched.extend(failed);
     }
 
     /// Reads the extents of the files that wait for it.
     fn look_at_rest(&mut self, fork: Fork, progress: &dyn Progress) {
         let answers = self.extents.read();
-        self.take_all(answers, fork, progress);
+        self.take_each(answers, fork, progress);
     }
 
-    fn take_all(&mut self, answers: Vec<Answer<Asked>>, fork: Fork, progress: &dyn Progress) {
+    fn take_each(&mut self, answers: Vec<Answer<Asked>>, fork: Fork, progress: &dyn Progress) {
+        for (path, error) in self.take_all(answers, fork) {
+            progress.skipped(&path, &error);
+        }
+    }
+
+    /// Returns the files whose extents could not be read.
+    fn take_all(&mut self, answers: Vec<Answer<Asked>>, fork: Fork) -> Vec<(PathBuf, io::Error)> {
+        let mut failed = Vec::new();
         for (asked, extents) in answers {
             match extents {
                 Ok(extents) => self.take(&asked, &extents, fork),
-                Err(error) => progress.skipped(&asked.path, &error),
+                Err(error) => failed.push((asked.path, error)),
             }
         }
+        failed
     }
 
     /// Removes the file's extents from `left`.
@@ -951,7 +1014,8 @@ impl Search {
         let mut hits = Vec::new();
         for extent in extents {
             for (part, at) in self.searched.in_extent(extent) {
-                self.shared |= extent.flags & Extent::SHARED != 0;
+                self.shared |= extent.flags & Extent::SHARED != 0
+                    || fork == Fork::Attributes && self.shares_attributes;
                 hits.push(Hit {
                     offset: (fork == Fork::Data).then_some(at),
                     inode,

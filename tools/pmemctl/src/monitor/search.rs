@@ -56,7 +56,7 @@ impl QuickSearch<'_> {
         }
         let mut volumes = Vec::new();
         for (disk, list) in &batch.news {
-            match affected::traced(self.host, &[(disk.clone(), list.clone())]) {
+            match affected::traced(self.host, disk, list) {
                 Ok(mut affected) => volumes.append(&mut affected),
                 Err(error) => {
                     let reason = format!("cannot trace new errors: {error:#}");

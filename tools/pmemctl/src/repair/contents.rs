@@ -73,6 +73,20 @@ fn lost_parts(
     Ok(lost)
 }
 
+/// Returns the pages of a file that have other bytes than zeros, in this part of it that begins at `start`.
+fn pages_with_data(start: u64, mut bytes: &[u8]) -> Ranges {
+    let (mut found, mut at) = (Ranges::default(), start);
+    while !bytes.is_empty() {
+        let length = (PAGE - at % PAGE).min(bytes.len() as u64);
+        let (page, rest) = bytes.split_at(length as usize);
+        if page.iter().any(|&byte| byte != 0) {
+            found.insert(at..at + length);
+        }
+        (bytes, at) = (rest, at + length);
+    }
+    found
+}
+
 /// Returns the bytes of `data` to replace: those that are `lost`, or all of the given range with `overwrite_good`. Fails if bytes
 /// are lost outside of that range.
 fn choose_replaced(
@@ -123,11 +137,18 @@ impl Job {
 
     /// Reads what can still be read of a range.
     fn recover(&self, piece: &RepairRange, buffer: &mut DirectBuffer) -> Result<Recovered> {
-        // An unwritten extent reads as zeros, whatever is in memory.
-        if piece.flags & Extent::UNWRITTEN != 0 {
-            return Ok(Recovered::default());
-        }
         let uncached = self.read_page_cache(&piece.range(), buffer)?;
+        if piece.flags & Extent::UNWRITTEN != 0 {
+            // It has zeros, whatever is in memory. But the page cache may have data: the extent of new data stays unwritten if its
+            // writeback fails.
+            for range in uncached.iter() {
+                part(buffer, piece.file_offset, range).fill(0);
+            }
+            return Ok(Recovered {
+                lost: Ranges::default(),
+                cached: pages_with_data(piece.file_offset, buffer.bytes()),
+            });
+        }
         let mut lost = Ranges::default();
         for range in uncached.iter() {
             lost.extend(self.read_device(piece, range, buffer)?.iter().cloned());
@@ -226,6 +247,15 @@ mod tests {
             assert!(lost_parts(&all, &[], 512, &mut fail_at(1600, errno)).is_err());
         }
         assert!(!is_lost(&io::ErrorKind::UnexpectedEof.into()));
+    }
+
+    #[test]
+    fn pages_with_data_are_those_with_other_bytes_than_zeros() {
+        let mut bytes = vec![0; 3 * 4096];
+        assert!(pages_with_data(3584, &bytes).is_empty());
+        (bytes[511], bytes[3 * 4096 - 1]) = (1, 1);
+        let found = pages_with_data(3584, &bytes);
+        assert!(found.iter().eq(&[3584..4096, 12288..15872]));
     }
 
     #[test]

@@ -2,6 +2,7 @@
 
 //! Compares the backup with the file, writes the planned ranges, and verifies them.
 
+use crate::affected;
 use crate::block::devno::DeviceNumber;
 use crate::ranges::{Ranges, common};
 use crate::repair::backup::Backup;
@@ -11,7 +12,7 @@ use crate::repair::target::{Target, is_lost};
 use crate::repair::{Comparison, Outcome, RepairRange, Report};
 use crate::sysfs::{Host, printable};
 use abstractions::DirectBuffer;
-use abstractions::extents::{self, Fork};
+use abstractions::extents::{self, Extent, Fork};
 use abstractions::process::BlockedSignals;
 use anyhow::{Context, Result, ensure};
 use rustix::io::Errno;
@@ -164,10 +165,17 @@ impl Job {
             piece.failed("more of it is lost than when the repair was planned; run it again");
             return Ok(buffer);
         }
+        // ext4 does not convert an unwritten extent for pages that it has written, in vain, before.
+        let unwritten = piece.flags & Extent::UNWRITTEN != 0 && !cached.is_empty();
+        if unwritten && !covers_pages(&piece.range(), self.target.size()) {
+            piece.failed("only the page cache has data of it, with other blocks in the same page; copy the file");
+            return Ok(buffer);
+        }
         // The disk repairs whole pages of memory: none may be written in two parts.
-        let at_once = piece
-            .disk_offset
-            .is_some_and(|at| (at ^ piece.file_offset) % PAGE != 0);
+        let at_once = unwritten
+            || piece
+                .disk_offset
+                .is_some_and(|at| (at ^ piece.file_offset) % PAGE != 0);
         let target = &self.target;
         // Block signals between the check and the write.
         let _whole = BlockedSignals::new()?;
@@ -227,6 +235,11 @@ impl Job {
     }
 }
 
+/// Returns whether a range of a file of this size is whole pages, so that a write past the page cache drops no other bytes.
+pub(super) fn covers_pages(range: &Range<u64>, size: u64) -> bool {
+    range.start % PAGE == 0 && (range.end % PAGE == 0 || range.end >= size)
+}
+
 /// Returns whether a block with the file's extended attributes is listed.
 pub(super) fn has_bad_attributes(host: &Host, job: &Job, number: DeviceNumber) -> Result<bool> {
     let mut extents = Vec::new();
@@ -234,11 +247,15 @@ pub(super) fn has_bad_attributes(host: &Host, job: &Job, number: DeviceNumber) -
     let _ = extents::of_file(&job.target.file, Fork::Attributes, |extent| {
         extents.push(*extent);
     });
-    if extents.is_empty() {
-        return Ok(false);
-    }
     let bad = bad_of(host, &job.target.path, number)?;
-    Ok(!listed_ranges(&extents, &bad).is_empty())
+    if !listed_ranges(&extents, &bad).is_empty() {
+        return Ok(true);
+    }
+    let (volume, inode) = (&job.target.volume, job.target.metadata.ino());
+    Ok(bad.iter().any(|(_, spans)| {
+        let attributes = affected::ext4_attributes(volume, inode, spans);
+        attributes.is_some_and(|attributes| spans.within(&attributes).next().is_some())
+    }))
 }
 
 /// Returns what to do about a range of this disk that was written and is still listed.
@@ -295,6 +312,14 @@ mod tests {
             "{known}"
         );
         assert!(still_listed(None).contains("another disk"));
+    }
+
+    #[test]
+    fn range_that_ends_in_a_page_covers_it_only_at_the_end_of_the_file() {
+        assert!(covers_pages(&(4096..12288), 65536));
+        assert!(covers_pages(&(4096..9216), 9000));
+        assert!(!covers_pages(&(4096..9216), 65536));
+        assert!(!covers_pages(&(5120..8192), 65536));
     }
 
     #[test]

@@ -88,17 +88,31 @@ impl Copies for CopiesOf<'_> {
             .job
             .read_device(&blocks, &blocks.range(), &mut buffer)?;
         let data = range.file_offset..size.clamp(range.file_offset, range.range().end);
-        let kept = lost.gaps(&data).without(&self.unwritten.within(&data));
-        for copied in kept.without(&cached.missing).iter() {
+        let unwritten = self.unwritten.within(&data);
+        for zeros in unwritten.iter() {
+            part(&mut buffer, start, zeros).fill(0);
+        }
+        let readable = lost.gaps(&data);
+        let mut kept = readable.without(&unwritten);
+        for copied in readable.without(&cached.missing).iter() {
             let bytes = part(&mut cached.bytes, range.file_offset, copied);
             if bytes == part(&mut buffer, start, copied) {
                 continue;
             }
-            // Off the list, it can be written.
-            if !self.may_write || target.write_cached(bytes, copied.start).is_err() {
+            // Off the list, it can be written: in an unwritten extent, only by whole pages.
+            let past_cache = !unwritten.within(copied).is_empty();
+            let can = !past_cache || copied.start % PAGE == 0 && copied.end % PAGE == 0;
+            if !self.may_write
+                || !can
+                || target
+                    .write_cached(bytes, copied.start, past_cache)
+                    .is_err()
+            {
                 return Ok(Readable::Outdated);
             }
             part(&mut buffer, start, copied).copy_from_slice(bytes);
+            // It is written now.
+            kept.insert(copied.clone());
         }
         let Some(backup) = &self.job.backup else {
             return Ok(Readable::Good);
