@@ -102,7 +102,7 @@ rm -rf "$WRAPPED"
 chmod 755 /run/pmem
 status=0
 as_nobody pmemctl errors --json "/dev/$disk" >/tmp/output 2>/tmp/errors || status=$?
-is "who is not root, and it is not mounted" "$status $(cat /tmp/errors)" "4 pmemctl: /dev/$disk: Permission denied (os error 13)"
+is "who is not root, and it is not mounted" "$status $(cat /tmp/errors)" "4 pmemctl: $disk: the errors of $disk are unknown: /dev/$disk: Permission denied (os error 13)"
 mount "/dev/$disk" "$MNT"
 chmod 755 "$MNT"
 chmod 600 "$MNT/file"

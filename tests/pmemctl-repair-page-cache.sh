@@ -35,7 +35,7 @@ size=$(blockdev --getsize64 "/dev/$disk")
 file=$MNT/file
 # cap_net_raw+ep (linux/capability.h).
 program=0x0100000200200000000000000000000000000000
-plan 33
+plan 37
 
 make_fs ext4 "$disk"
 mkdir -p "$MNT"
@@ -95,13 +95,23 @@ dd if=/dev/zero of=/tmp/new bs=4096 count=16 status=none
 dd if=/dev/urandom of=/tmp/new bs=4096 seek=2 count=2 conv=notrunc status=none
 echo 0 >"/sys/block/$disk/errors/overwrite_heals"
 check "a write back to an unwritten extent fails" write_new_data 2
-is "that page can be read" "$(repair_file)" '0 8192+4096 0 4096 good-after-all'
-check "a write back to another one fails" write_new_data 3
+is "that page can be read, but has none of it" "$(repair_file)" '1 8192+4096 0 4096 failed'
+check "the page cache still has the data" cmp -n 12288 "$file" /tmp/new
+check "a write back to its neighbour fails" write_new_data 3
 echo 1 >"/sys/block/$disk/errors/overwrite_heals"
-is "with --trust-list, nothing is replaced" "$(repair_file --trust-list)" '0 12288+4096 0 4096 repaired'
+is "with --trust-list, nothing is replaced" "$(repair_file --trust-list)" '0 8192+8192 0 8192 repaired'
 is_empty "nothing is listed" cat "$list"
 echo 3 >/proc/sys/vm/drop_caches
 check "the memory has the new data of both" cmp "$file" /tmp/new
+echo 0 >"/sys/block/$disk/errors/overwrite_heals"
+dd if=/dev/urandom of=/tmp/new bs=4096 seek=8 count=4 conv=notrunc status=none
+echo "add $(($(disk_offset_of "$file" 0) + 9 * 4096)) 4096" >"$list"
+dd if=/tmp/new of="$file" bs=16K skip=2 seek=2 count=1 conv=notrunc status=none
+check_fails "a write back of several pages fails" sync "$file"
+is "without them, their neighbour is not written" "$(repair_file --trust-list | sed 's/^\(.\) .* /\1 /')" '1 failed'
+check "the page cache has all of them" cmp "$file" /tmp/new
+echo 1 >"/sys/block/$disk/errors/overwrite_heals"
+echo "drop 0 $size" >"$list"
 rm "$file"
 file=$MNT/file
 

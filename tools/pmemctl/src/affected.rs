@@ -397,7 +397,7 @@ impl Survey {
         let target = Target::File(path.to_owned());
         match self.unknown(&target, map.device) {
             Some(reason) => bail!("{}: {reason}", printable(path)),
-            None => Ok(map.entries(&self.affected, path)),
+            None => map.entries(&self.affected, path),
         }
     }
 }
@@ -482,7 +482,7 @@ pub fn entries_of(
     for target in targets {
         if let Target::File(path) = target {
             let file = open(path).map_err(|error| error.context(printable(path)))?;
-            entries.extend(FileMap::of(host, &file, path)?.entries(affected, path));
+            entries.extend(FileMap::of(host, &file, path)?.entries(affected, path)?);
         }
     }
     Ok(entries)
@@ -661,12 +661,17 @@ fn with_owner(
 }
 
 /// Returns where the block of a file's extended attributes is, which the kernel may not report, if the volume is ext4 and has bad
-/// blocks that are `left`. Only who can read the volume is told.
-pub(crate) fn ext4_attributes(volume: &Volume, inode: u64, left: &Spans) -> Option<Range<u64>> {
-    if left.is_empty() || !volume.is_ext4() {
-        return None;
+/// blocks that are `left`. Only root is told.
+pub(crate) fn ext4_attributes(
+    volume: &Volume,
+    inode: u64,
+    left: &Spans,
+) -> Result<Option<Range<u64>>> {
+    if left.is_empty() || !volume.is_ext4() || !rustix::process::geteuid().is_root() {
+        return Ok(None);
     }
-    ext4::attributes_of(&volume.node(), inode).ok().flatten()
+    ext4::attributes_of(&volume.node(), inode)
+        .with_context(|| format!("where the attributes of inode {inode} are"))
 }
 
 /// Where the data of a file is.
@@ -721,7 +726,11 @@ impl FileMap {
     }
 
     /// Returns the parts of the volumes that are the file's.
-    fn entries(&self, affected: &[(Disk, AffectedVolume)], path: &Path) -> Vec<AffectedRange> {
+    fn entries(
+        &self,
+        affected: &[(Disk, AffectedVolume)],
+        path: &Path,
+    ) -> Result<Vec<AffectedRange>> {
         let mut entries = Vec::new();
         for (disk, affected) in affected
             .iter()
@@ -746,13 +755,13 @@ impl FileMap {
                     add(part, (*fork == Fork::Data).then_some(at));
                 }
             }
-            if let Some(attributes) = ext4_attributes(&affected.volume, self.inode, &left) {
+            if let Some(attributes) = ext4_attributes(&affected.volume, self.inode, &left)? {
                 for part in left.within(&attributes) {
                     add(part, None);
                 }
             }
         }
-        entries
+        Ok(entries)
     }
 }
 

@@ -762,6 +762,9 @@ struct Search {
 /// Bytes of memory for directories that wait to be searched: for half a million or more in one directory.
 const FOLDERS: usize = 64 << 20;
 
+/// Bytes of blocks without an owner, in which attributes are searched.
+const MOST_ATTRIBUTES: u64 = 4 << 20;
+
 /// The highest number of symbolic links whose blocks are looked up.
 const LINKS: usize = 10_000;
 
@@ -854,8 +857,17 @@ impl Search {
     /// Finds blocks of extended attributes that the kernel does not report, because their inodes have others in themselves
     /// (`ext4_iomap_xattr_fiemap`): a file for each.
     fn ext4_attributes(&mut self, node: &str, header: &Header) {
+        // Each search reads all inodes, and most of what is left may be free.
+        let bytes: u64 = self.left.iter().map(|span| span.length).sum();
+        if bytes > MOST_ATTRIBUTES {
+            return;
+        }
         // Where an inode table is bad, this finds nothing.
-        let found = ext4::by_block(node, header, &mut self.left).unwrap_or_default();
+        let mut left = self.left.clone();
+        let Ok(found) = ext4::by_block(node, header, &mut left) else {
+            return;
+        };
+        self.left = left;
         for (span, inode, offset) in found {
             self.wanted.insert(inode);
             self.hits.push(Hit {

@@ -8,6 +8,7 @@ use crate::block::remap::{AffectedVolume, Span, Spans};
 use crate::fs::Owner;
 use crate::fs::extent_reader;
 use crate::fs::kernel_reports::KernelReports;
+use crate::fs::mounted::FileSystem;
 use crate::fs::open_files::OpenFile;
 use crate::sysfs::{Host, printable};
 use crate::waiting::{CALLS, DEADLINE};
@@ -63,14 +64,15 @@ pub(super) fn reported(
 ) -> (Vec<AffectedRange>, Spans) {
     let mut entries = Vec::new();
     let mut remaining = affected.spans.clone();
-    let mounts = &affected.volume.mounts;
-    let whole = mounts.iter().find(|mount| mount.root == "/");
-    let (Some(mount), Ok(device)) = (whole.or(mounts.first()), affected.volume.number()) else {
-        return (entries, remaining);
-    };
     if remaining.is_empty() {
         return (entries, remaining);
     }
+    let (Ok(Some((_, mount))), Ok(device)) = (
+        FileSystem::of(host, &affected.volume),
+        affected.volume.number(),
+    ) else {
+        return (entries, remaining);
+    };
     let directory = host.absolute(Path::new(&mount.directory));
     let bad = Arc::new(affected.spans.clone());
     for reported in reports.files(host, device, &directory) {

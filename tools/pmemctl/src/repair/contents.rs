@@ -74,7 +74,7 @@ fn lost_parts(
 }
 
 /// Returns the pages of a file that have other bytes than zeros, in this part of it that begins at `start`.
-fn pages_with_data(start: u64, mut bytes: &[u8]) -> Ranges {
+pub(super) fn pages_with_data(start: u64, mut bytes: &[u8]) -> Ranges {
     let (mut found, mut at) = (Ranges::default(), start);
     while !bytes.is_empty() {
         let length = (PAGE - at % PAGE).min(bytes.len() as u64);

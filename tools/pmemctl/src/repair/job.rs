@@ -6,8 +6,9 @@ use crate::affected;
 use crate::block::devno::DeviceNumber;
 use crate::ranges::{Ranges, common};
 use crate::repair::backup::Backup;
-use crate::repair::contents::Contents;
+use crate::repair::contents::{Contents, pages_with_data};
 use crate::repair::listed::{bad_of, listed_ranges};
+use crate::repair::plan::CHUNK;
 use crate::repair::target::{Target, is_lost};
 use crate::repair::{Comparison, Outcome, RepairRange, Report};
 use crate::sysfs::{Host, printable};
@@ -42,6 +43,9 @@ fn surroundings(ranges: &Ranges, size: u64) -> Ranges {
         |range: &Range<u64>| range.start.saturating_sub(AROUND)..(range.end + AROUND).min(size);
     ranges.iter().map(wide).collect::<Ranges>().without(ranges)
 }
+
+/// Bytes of the largest folio of a file (`EXT4_MAX_PAGECACHE_ORDER`).
+const LARGEST_FOLIO: u64 = 8 << 20;
 
 impl Job {
     /// Reads what would be written, and what remains around it, to compare the backup with the file. Fails if the backup is of
@@ -167,8 +171,8 @@ impl Job {
         }
         // ext4 does not convert an unwritten extent for pages that it has written, in vain, before.
         let unwritten = piece.flags & Extent::UNWRITTEN != 0 && !cached.is_empty();
-        if unwritten && !covers_pages(&piece.range(), self.target.size()) {
-            piece.failed("only the page cache has data of it, with other blocks in the same page; copy the file");
+        if unwritten && self.has_only_cached_neighbours(&piece.range())? {
+            piece.failed("only the page cache has data of it and of its neighbours, which a write would drop; copy the file");
             return Ok(buffer);
         }
         // The disk repairs whole pages of memory: none may be written in two parts.
@@ -205,6 +209,37 @@ impl Job {
         Ok(buffer)
     }
 
+    /// Returns whether the page cache has data of unwritten extents around a range. A write past the page cache drops the folios that
+    /// it overlaps (`kiocb_invalidate_pages`), as large as the file system makes them.
+    fn has_only_cached_neighbours(&self, range: &Range<u64>) -> Result<bool> {
+        let start = range.start / LARGEST_FOLIO * LARGEST_FOLIO;
+        let end = range.end.next_multiple_of(LARGEST_FOLIO);
+        let window = start
+            ..end
+                .min(self.target.size().next_multiple_of(PAGE))
+                .max(start);
+        let extents = self.target.extents(window.clone())?;
+        let unwritten: Ranges = extents
+            .iter()
+            .filter(|extent| extent.flags & Extent::UNWRITTEN != 0)
+            .map(|extent| extent.logical..extent.logical.saturating_add(extent.length))
+            .collect();
+        let own: Ranges = [range.clone()].into_iter().collect();
+        for neighbour in unwritten.within(&window).without(&own).iter() {
+            let mut at = neighbour.start;
+            while at < neighbour.end {
+                let part = at..neighbour.end.min(at + CHUNK);
+                let mut buffer = DirectBuffer::new((part.end - part.start) as usize);
+                self.read_page_cache(&part, &mut buffer)?;
+                if !pages_with_data(part.start, buffer.bytes()).is_empty() {
+                    return Ok(true);
+                }
+                at = part.end;
+            }
+        }
+        Ok(false)
+    }
+
     fn why(&self, piece: &RepairRange, error: &io::Error) -> String {
         let refused = [Errno::IO, Errno::FAULT]
             .contains(&Errno::from_io_error(error).unwrap_or(Errno::INVAL));
@@ -235,11 +270,6 @@ impl Job {
     }
 }
 
-/// Returns whether a range of a file of this size is whole pages, so that a write past the page cache drops no other bytes.
-pub(super) fn covers_pages(range: &Range<u64>, size: u64) -> bool {
-    range.start % PAGE == 0 && (range.end % PAGE == 0 || range.end >= size)
-}
-
 /// Returns whether a block with the file's extended attributes is listed.
 pub(super) fn has_bad_attributes(host: &Host, job: &Job, number: DeviceNumber) -> Result<bool> {
     let mut extents = Vec::new();
@@ -252,10 +282,14 @@ pub(super) fn has_bad_attributes(host: &Host, job: &Job, number: DeviceNumber) -
         return Ok(true);
     }
     let (volume, inode) = (&job.target.volume, job.target.metadata.ino());
-    Ok(bad.iter().any(|(_, spans)| {
-        let attributes = affected::ext4_attributes(volume, inode, spans);
-        attributes.is_some_and(|attributes| spans.within(&attributes).next().is_some())
-    }))
+    for (_, spans) in &bad {
+        if let Some(attributes) = affected::ext4_attributes(volume, inode, spans)? {
+            if spans.within(&attributes).next().is_some() {
+                return Ok(true);
+            }
+        }
+    }
+    Ok(false)
 }
 
 /// Returns what to do about a range of this disk that was written and is still listed.
@@ -312,14 +346,6 @@ mod tests {
             "{known}"
         );
         assert!(still_listed(None).contains("another disk"));
-    }
-
-    #[test]
-    fn range_that_ends_in_a_page_covers_it_only_at_the_end_of_the_file() {
-        assert!(covers_pages(&(4096..12288), 65536));
-        assert!(covers_pages(&(4096..9216), 9000));
-        assert!(!covers_pages(&(4096..9216), 65536));
-        assert!(!covers_pages(&(5120..8192), 65536));
     }
 
     #[test]

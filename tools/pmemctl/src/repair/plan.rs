@@ -12,7 +12,7 @@ use std::ops::Range;
 use units::PAGE;
 
 /// The largest write.
-const CHUNK: u64 = 1 << 20;
+pub(super) const CHUNK: u64 = 1 << 20;
 
 /// Rounds `bytes` to whole pages of memory; `memory` is the address of the first one.
 fn whole_pages(bytes: &Range<u64>, memory: u64) -> Range<u64> {

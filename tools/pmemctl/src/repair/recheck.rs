@@ -99,15 +99,9 @@ impl Copies for CopiesOf<'_> {
             if bytes == part(&mut buffer, start, copied) {
                 continue;
             }
-            // Off the list, it can be written: in an unwritten extent, only by whole pages.
-            let past_cache = !unwritten.within(copied).is_empty();
-            let can = !past_cache || copied.start % PAGE == 0 && copied.end % PAGE == 0;
-            if !self.may_write
-                || !can
-                || target
-                    .write_cached(bytes, copied.start, past_cache)
-                    .is_err()
-            {
+            // Off the list, it can be written; in an unwritten extent, the repair has to look at its neighbours before.
+            let may = self.may_write && unwritten.within(copied).is_empty();
+            if !may || target.write_cached(bytes, copied.start).is_err() {
                 return Ok(Readable::Outdated);
             }
             part(&mut buffer, start, copied).copy_from_slice(bytes);

@@ -309,15 +309,11 @@ impl Target {
         write(&cached.gaps(&piece.range()))
     }
 
-    /// Writes what the page cache has to the memory; with `past_cache`, past the page cache, which gets it back if that fails.
-    pub(super) fn write_cached(&self, bytes: &[u8], at: u64, past_cache: bool) -> Result<()> {
+    /// Writes what the page cache has to the memory.
+    pub(super) fn write_cached(&self, bytes: &[u8], at: u64) -> Result<()> {
         self.ensure_alone()?;
-        self.direct(past_cache)?;
-        self.file.write_all_at(bytes, at).inspect_err(|_| {
-            if past_cache && self.direct(false).is_ok() {
-                let _ = self.file.write_all_at(bytes, at);
-            }
-        })?;
+        self.direct(false)?;
+        self.file.write_all_at(bytes, at)?;
         self.file.sync_all()?;
         self.restore_capabilities()
     }
