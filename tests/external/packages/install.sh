@@ -113,7 +113,7 @@ printf '#!/bin/sh\necho "$root_disk"\n' >"$root/bin/lsblk"
 printf '#!/bin/sh\ncase $2:$3 in 1:virtio_pmem | 2:cxl_pmem | 3:*) exit 1 ;; esac\n' >"$root/bin/modinfo"
 chmod 755 "$root"/bin/*
 sed -e "s,/etc/dracut.conf.d,$root/dracut.conf.d," -e "s,/etc/initramfs-tools,$root/initramfs-tools," \
-	-e "s,/lib/modules/,$root/modules/," "$top/contrib/initramfs.sh" >"$root/initramfs.sh"
+	-e "s,/lib/modules/,$root/modules/," -e "s,/sys/dev/block,$root," "$top/contrib/initramfs.sh" >"$root/initramfs.sh"
 # keep_drivers DISK: calls it with the root file system on this disk.
 keep_drivers() { root_disk=$1 PATH=$root/bin:$PATH sh -euc ". '$root/initramfs.sh' && keep_drivers"; }
 printf '%s\n' loop nd_pmem >"$root/initramfs-tools/modules"
