@@ -660,14 +660,14 @@ fn with_owner(
     }
 }
 
-/// Returns where the block of a file's extended attributes is, which the kernel may not report, if the volume is ext4 and has bad
-/// blocks that are `left`. Only root is told.
+/// Returns where the block of a file's extended attributes is, if the volume is ext4 and has `bad` blocks: for a file of which the
+/// kernel reports none. Only root is told.
 pub(crate) fn ext4_attributes(
     volume: &Volume,
     inode: u64,
-    left: &Spans,
+    bad: &Spans,
 ) -> Result<Option<Range<u64>>> {
-    if left.is_empty() || !volume.is_ext4() || !rustix::process::geteuid().is_root() {
+    if bad.is_empty() || !volume.is_ext4() || !rustix::process::geteuid().is_root() {
         return Ok(None);
     }
     ext4::attributes_of(&volume.node(), inode)
@@ -748,15 +748,21 @@ impl FileMap {
                     ..entry(disk, affected, part)
                 });
             };
-            let mut left = affected.spans.clone();
             for (piece, fork) in &self.pieces {
                 for (part, at) in affected.spans.in_extent(piece) {
-                    left.remove(&part.range());
                     add(part, (*fork == Fork::Data).then_some(at));
                 }
             }
-            if let Some(attributes) = ext4_attributes(&affected.volume, self.inode, &left)? {
-                for part in left.within(&attributes) {
+            if self
+                .pieces
+                .iter()
+                .any(|(_, fork)| *fork == Fork::Attributes)
+            {
+                continue;
+            }
+            let bad = &affected.spans;
+            if let Some(attributes) = ext4_attributes(&affected.volume, self.inode, bad)? {
+                for part in bad.within(&attributes) {
                     add(part, None);
                 }
             }

@@ -210,18 +210,14 @@ impl FileSystem {
         )
     }
 
-    fn unreadable(&self) -> String {
-        format!("dumpe2fs (e2fsprogs) cannot read {}", self.volume.name)
-    }
-
-    /// Reads the header of ext4 from its device, if e2fsprogs can.
-    fn ext4(&self) -> Option<(String, Header)> {
-        if !self.volume.is_ext4() {
-            return None;
-        }
+    /// Reads where the metadata of ext4 is, from its device. Without that, nobody knows what it must not be asked about.
+    fn ext4(&self) -> Result<(String, Header, Layout)> {
         let node = self.volume.node();
-        let header = Header::read(&node).ok()?.ok()?;
-        Some((node, header))
+        let header = Header::read(&node).ok().and_then(Result::ok);
+        let header = header
+            .with_context(|| format!("dumpe2fs (e2fsprogs) cannot read {}", self.volume.name))?;
+        let layout = Layout::read(&node, &header)?;
+        Ok((node, header, layout))
     }
 
     /// Returns the space that is known without `FS_IOC_GETFSMAP`.
@@ -243,8 +239,7 @@ impl FileSystem {
                 free: Vec::new(),
             });
         }
-        let (node, header) = self.ext4().with_context(|| self.unreadable())?;
-        let layout = Layout::read(&node, &header)?;
+        let (node, header, layout) = self.ext4()?;
         Ok(layout.space(ext4::hidden_ranges(&node, &header)?))
     }
 
@@ -267,8 +262,8 @@ impl FileSystem {
         if bad.is_empty() || !self.volume.is_ext4() {
             return Ok(Ranges::default());
         }
-        let (node, header) = self.ext4().with_context(|| self.unreadable())?;
-        Ok(Layout::read(&node, &header)?.groups_without_bitmap(bad))
+        let (.., layout) = self.ext4()?;
+        Ok(layout.groups_without_bitmap(bad))
     }
 
     /// Calls `see` with each range outside of `refused` and its use, in order; space between them is in use.
@@ -308,19 +303,14 @@ impl FileSystem {
         progress: &dyn Progress,
     ) -> Result<Vec<Owned>> {
         let directory = self.root()?;
-        // Without its layout, nobody knows what ext4 must not be asked about.
         let ext4 = match self.volume.is_ext4() {
-            true => Some(self.ext4().with_context(|| self.unreadable())?),
+            true => Some(self.ext4()?),
             false => None,
         };
+        let layout = ext4.as_ref().map(|(.., layout)| layout);
         let geometry = extents::xfs_geometry(&directory).ok();
         let geometry = geometry.as_ref().map(Geometry::of).transpose()?;
-        let layout = ext4
-            .as_ref()
-            .map(|(node, header)| Layout::read(node, header))
-            .transpose()?;
-        let allocated =
-            self.allocated(&directory, layout.as_ref(), geometry.as_ref(), spans, bad)?;
+        let allocated = self.allocated(&directory, layout, geometry.as_ref(), spans, bad)?;
         // From here on only the walks keep the mount in use.
         drop(directory);
         let mut found = allocated.found;
@@ -348,7 +338,7 @@ impl FileSystem {
             search.searched = search.left.clone().into();
             self.walk(&mut search, Fork::Attributes, all_links, progress)?;
         }
-        if let (false, Some((node, header))) = (search.left.is_empty(), &ext4) {
+        if let (false, Some((node, header, _))) = (search.left.is_empty(), &ext4) {
             found.extend(search.ext4_by_number(node, header)?);
             search.ext4_attributes(node, header);
             if !search.is_done(all_links) {
@@ -841,17 +831,19 @@ impl Search {
                     span,
                     owner: Owner::Metadata { what, group: None },
                 }),
-                None => {
-                    self.wanted.insert(inode);
-                    self.hits.push(Hit {
-                        span,
-                        inode,
-                        offset,
-                    });
-                }
+                None => self.add_hit(span, inode, offset),
             }
         }
         Ok(found)
+    }
+
+    fn add_hit(&mut self, span: Span, inode: u64, offset: Option<u64>) {
+        self.wanted.insert(inode);
+        self.hits.push(Hit {
+            span,
+            inode,
+            offset,
+        });
     }
 
     /// Finds blocks of extended attributes that the kernel does not report, because their inodes have others in themselves
@@ -869,12 +861,7 @@ impl Search {
         };
         self.left = left;
         for (span, inode, offset) in found {
-            self.wanted.insert(inode);
-            self.hits.push(Hit {
-                span,
-                inode,
-                offset,
-            });
+            self.add_hit(span, inode, offset);
         }
     }
 

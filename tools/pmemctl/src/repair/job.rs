@@ -278,8 +278,8 @@ pub(super) fn has_bad_attributes(host: &Host, job: &Job, number: DeviceNumber) -
         extents.push(*extent);
     });
     let bad = bad_of(host, &job.target.path, number)?;
-    if !listed_ranges(&extents, &bad).is_empty() {
-        return Ok(true);
+    if !extents.is_empty() {
+        return Ok(!listed_ranges(&extents, &bad).is_empty());
     }
     let (volume, inode) = (&job.target.volume, job.target.metadata.ino());
     for (_, spans) in &bad {
