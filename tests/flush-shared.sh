@@ -19,6 +19,7 @@ import errno, mmap, os, sys
 disk, medium, slot, rounds, way = sys.argv[1], *map(int, sys.argv[2:5]), sys.argv[5]
 direct = os.open(disk, os.O_RDWR | os.O_DIRECT)
 dsync = os.open(disk, os.O_WRONLY | os.O_DIRECT | os.O_DSYNC)
+open(f"/tmp/flush-shared-open.{slot}", "w").close()
 page = mmap.mmap(-1, 4096)
 place = medium - 65536 + slot * 512
 failed = missing = 0
@@ -88,12 +89,14 @@ is "no failure stays" "$(run_writers 20 both)" "$WRITERS writers, none failed, 0
 
 provider flush_delay 20
 provider flushes 0
+rm -f /tmp/flush-shared-open.*
 run_writers 200 both >/tmp/flush-shared.all 2>&1 &
 # shellcheck disable=SC2016 # for sh
-check "writers are at it again" wait_for 60 sh -c '[ "$(cat /sys/module/pmem_provider/parameters/flushes)" -gt 40 ]'
+check "writers are at it again" wait_for 120 sh -c '[ "$(ls /tmp/flush-shared-open.* 2>/dev/null | wc -l)" -eq "$1" ] &&
+	[ "$(cat /sys/module/pmem_provider/parameters/flushes)" -gt 40 ]' sh $WRITERS
 check "unbinding in the midst of it" sh -c "echo $NAMESPACE >/sys/bus/nd/drivers/$DRIVER/unbind"
 wait
 is "nothing is missing that was promised until then" "$(sed 's/, [a-z]* failed//' /tmp/flush-shared.all)" "$WRITERS writers, 0 missing"
 provider flush_delay 0
 check "and the namespace can be taken again" sh -c "echo $NAMESPACE >/sys/bus/nd/drivers/$DRIVER/bind"
-rm -f /tmp/flush-shared.*
+rm -f /tmp/flush-shared.* /tmp/flush-shared-open.*
