@@ -73,16 +73,17 @@ fn lost_parts(
     Ok(lost)
 }
 
-/// Returns the pages of a file that have other bytes than zeros, in this part of it that begins at `start`.
-pub(super) fn pages_with_data(start: u64, mut bytes: &[u8]) -> Ranges {
+/// Returns the pages of a file in which two copies of a part of it differ. The part begins at `start`, and has a length.
+pub(super) fn pages_that_differ(start: u64, mut one: &[u8], mut other: &[u8]) -> Ranges {
     let (mut found, mut at) = (Ranges::default(), start);
-    while !bytes.is_empty() {
-        let length = (PAGE - at % PAGE).min(bytes.len() as u64);
-        let (page, rest) = bytes.split_at(length as usize);
-        if page.iter().any(|&byte| byte != 0) {
+    while !one.is_empty() {
+        let length = (PAGE - at % PAGE).min(one.len() as u64);
+        let (page, rest) = one.split_at(length as usize);
+        let (same, other_rest) = other.split_at(length as usize);
+        if page != same {
             found.insert(at..at + length);
         }
-        (bytes, at) = (rest, at + length);
+        (one, other, at) = (rest, other_rest, at + length);
     }
     found
 }
@@ -144,9 +145,10 @@ impl Job {
             for range in uncached.iter() {
                 part(buffer, piece.file_offset, range).fill(0);
             }
+            let zeros = vec![0; piece.length as usize];
             return Ok(Recovered {
                 lost: Ranges::default(),
-                cached: pages_with_data(piece.file_offset, buffer.bytes()),
+                cached: pages_that_differ(piece.file_offset, buffer.bytes(), &zeros),
             });
         }
         let mut lost = Ranges::default();
@@ -193,11 +195,28 @@ impl Job {
         if self.target.dax {
             return Ok([range.clone()].into_iter().collect());
         }
+        self.read_file(range, buffer, false)
+    }
+
+    /// Reads the pages of a range through the file, but past the page cache; returns the rest.
+    pub(super) fn read_memory(
+        &self,
+        range: &Range<u64>,
+        buffer: &mut DirectBuffer,
+    ) -> Result<Ranges> {
+        self.read_file(range, buffer, true)
+    }
+
+    fn read_file(
+        &self,
+        range: &Range<u64>,
+        buffer: &mut DirectBuffer,
+        direct: bool,
+    ) -> Result<Ranges> {
         let mut read = |pages: Range<u64>| {
-            let data = pages.start..self.target.size().clamp(pages.start, pages.end);
-            let bytes = part(buffer, range.start, &data);
-            let length = bytes.len();
-            match self.target.read(data.start, bytes, false)? == length {
+            let data = self.target.size().clamp(pages.start, pages.end) - pages.start;
+            let bytes = part(buffer, range.start, &pages);
+            match self.target.read(pages.start, bytes, direct)? as u64 >= data {
                 true => Ok(()),
                 false => Err(Errno::IO.into()),
             }
@@ -250,11 +269,12 @@ mod tests {
     }
 
     #[test]
-    fn pages_with_data_are_those_with_other_bytes_than_zeros() {
-        let mut bytes = vec![0; 3 * 4096];
-        assert!(pages_with_data(3584, &bytes).is_empty());
+    fn pages_that_differ_are_whole_but_for_the_ends() {
+        let zeros = vec![0; 3 * 4096];
+        let mut bytes = zeros.clone();
+        assert!(pages_that_differ(3584, &bytes, &zeros).is_empty());
         (bytes[511], bytes[3 * 4096 - 1]) = (1, 1);
-        let found = pages_with_data(3584, &bytes);
+        let found = pages_that_differ(3584, &bytes, &zeros);
         assert!(found.iter().eq(&[3584..4096, 12288..15872]));
     }
 

@@ -6,9 +6,9 @@ use crate::affected;
 use crate::block::devno::DeviceNumber;
 use crate::ranges::{Ranges, common};
 use crate::repair::backup::Backup;
-use crate::repair::contents::{Contents, pages_with_data};
+use crate::repair::contents::Contents;
 use crate::repair::listed::{bad_of, listed_ranges};
-use crate::repair::plan::CHUNK;
+use crate::repair::neighbours::Windows;
 use crate::repair::target::{Target, is_lost};
 use crate::repair::{Comparison, Outcome, RepairRange, Report};
 use crate::sysfs::{Host, printable};
@@ -43,9 +43,6 @@ fn surroundings(ranges: &Ranges, size: u64) -> Ranges {
         |range: &Range<u64>| range.start.saturating_sub(AROUND)..(range.end + AROUND).min(size);
     ranges.iter().map(wide).collect::<Ranges>().without(ranges)
 }
-
-/// Bytes of the largest folio of a file (`EXT4_MAX_PAGECACHE_ORDER`).
-const LARGEST_FOLIO: u64 = 8 << 20;
 
 impl Job {
     /// Reads what would be written, and what remains around it, to compare the backup with the file. Fails if the backup is of
@@ -102,21 +99,19 @@ impl Job {
     /// Writes the planned ranges. Returns why it stopped before the last one.
     pub(super) fn write_all(&self, pieces: &mut [RepairRange]) -> Option<String> {
         let mut stopped = None;
-        let mut only_cached = false;
-        let planned = |piece: &&mut RepairRange| piece.result == Outcome::Planned;
-        let mut order: Vec<_> = pieces.iter_mut().filter(planned).collect();
-        // The write of a range drops large folios, with what only they have of another range.
+        let (planned, others): (Vec<_>, Vec<_>) = pieces
+            .iter_mut()
+            .partition(|piece| piece.result == Outcome::Planned);
+        let mut windows = Windows::without(others.iter().map(|piece| piece.range()).collect());
+        let mut order = planned;
+        // The write of a range may drop what only the page cache has of another one.
         order.sort_by_key(|piece| !piece.is_cached);
         for piece in order {
             if stopped.is_some() {
                 piece.failed("not tried");
                 continue;
             }
-            if only_cached && !piece.is_cached {
-                piece.failed("not tried: it might drop what only the page cache has of a range that could not be written");
-                continue;
-            }
-            match self.write(piece) {
+            match self.write(piece, &mut windows) {
                 Ok(mut written) if piece.result == Outcome::Planned => {
                     self.read_back(piece, &mut written)
                 }
@@ -126,7 +121,9 @@ impl Job {
                     stopped = Some(format!("{error:#}"));
                 }
             }
-            only_cached |= piece.is_cached && piece.result == Outcome::Failed;
+            if piece.is_cached && piece.result == Outcome::Failed {
+                windows.keep(&piece.range(), "another range could not be written");
+            }
         }
         stopped
     }
@@ -157,7 +154,7 @@ impl Job {
     }
 
     /// Writes a range. Fails if the file has changed, which ends the repair.
-    fn write(&self, piece: &mut RepairRange) -> Result<DirectBuffer> {
+    fn write(&self, piece: &mut RepairRange, windows: &mut Windows) -> Result<DirectBuffer> {
         let planned = piece.replaced;
         let contents = self.contents(piece)?;
         piece.set_counts(&contents);
@@ -171,15 +168,19 @@ impl Job {
         }
         // ext4 does not convert an unwritten extent for pages that it has written, in vain, before.
         let unwritten = piece.flags & Extent::UNWRITTEN != 0 && !cached.is_empty();
-        if unwritten && self.has_only_cached_neighbours(&piece.range())? {
-            piece.failed("only the page cache has data of it and of its neighbours, which a write would drop; copy the file");
-            return Ok(buffer);
-        }
         // The disk repairs whole pages of memory: none may be written in two parts.
         let at_once = unwritten
             || piece
                 .disk_offset
                 .is_some_and(|at| (at ^ piece.file_offset) % PAGE != 0);
+        let drops_folios = at_once || piece.shared || !cached.gaps(&piece.range()).is_empty();
+        let not_written = self.write_neighbours(&piece.range(), windows)?;
+        if let Some(why) = not_written.filter(|_| drops_folios) {
+            piece.failed(format!(
+                "only the page cache has newer data of its neighbours, which a write would drop ({why}); copy the file"
+            ));
+            return Ok(buffer);
+        }
         let target = &self.target;
         // Block signals between the check and the write.
         let _whole = BlockedSignals::new()?;
@@ -207,37 +208,6 @@ impl Job {
             ));
         }
         Ok(buffer)
-    }
-
-    /// Returns whether the page cache has data of unwritten extents around a range. A write past the page cache drops the folios that
-    /// it overlaps (`kiocb_invalidate_pages`), as large as the file system makes them.
-    fn has_only_cached_neighbours(&self, range: &Range<u64>) -> Result<bool> {
-        let start = range.start / LARGEST_FOLIO * LARGEST_FOLIO;
-        let end = range.end.next_multiple_of(LARGEST_FOLIO);
-        let window = start
-            ..end
-                .min(self.target.size().next_multiple_of(PAGE))
-                .max(start);
-        let extents = self.target.extents(window.clone())?;
-        let unwritten: Ranges = extents
-            .iter()
-            .filter(|extent| extent.flags & Extent::UNWRITTEN != 0)
-            .map(|extent| extent.logical..extent.logical.saturating_add(extent.length))
-            .collect();
-        let own: Ranges = [range.clone()].into_iter().collect();
-        for neighbour in unwritten.within(&window).without(&own).iter() {
-            let mut at = neighbour.start;
-            while at < neighbour.end {
-                let part = at..neighbour.end.min(at + CHUNK);
-                let mut buffer = DirectBuffer::new((part.end - part.start) as usize);
-                self.read_page_cache(&part, &mut buffer)?;
-                if !pages_with_data(part.start, buffer.bytes()).is_empty() {
-                    return Ok(true);
-                }
-                at = part.end;
-            }
-        }
-        Ok(false)
     }
 
     fn why(&self, piece: &RepairRange, error: &io::Error) -> String {

@@ -15,6 +15,7 @@ mod backup;
 mod contents;
 mod job;
 mod listed;
+mod neighbours;
 mod plan;
 mod recheck;
 mod target;
