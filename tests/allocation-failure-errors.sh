@@ -46,7 +46,7 @@ is_empty "all can be dropped" cat "$LIST" "$BADBLOCKS"
 
 # The entry of the badrange list is split by the work item, or at unbind.
 echo "add 65536 12288" >"$LIST"
-check "the region's badblocks has the errors" wait_for 2 grep -qx "128 24" "$ND/$NAMESPACE/../badblocks"
+check "the region's badblocks has the errors" wait_for 60 grep -qx "128 24" "$ND/$NAMESPACE/../badblocks"
 fail_allocations Y
 echo "drop 69632 4096" >"$LIST"
 echo "$NAMESPACE" >"$ND/$NAMESPACE/driver/unbind"

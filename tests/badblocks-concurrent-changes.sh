@@ -64,7 +64,7 @@ test_changes() {
 	wait
 	is_empty "$1: what was added and dropped was accepted" sort -u /tmp/refused.*
 	[ -z "$2" ] || is "$1: each write meanwhile has repaired its page" "$(sed 's/: .*//' /tmp/repairs | sort -u)" ok
-	wait_for 10 rebind_other
+	wait_for 60 rebind_other
 	echo "drop 0 $(cat "$ND/$namespace/size")" >"$list"
 	is_empty "$1: all dropped, nothing is listed" cat "$list"
 	list_every 8388608 16384 $COUNT >/tmp/wanted

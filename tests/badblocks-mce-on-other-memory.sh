@@ -46,29 +46,29 @@ check_unchanged "before"
 head -c 4096 /dev/urandom >/tmp/ram
 address=$(($(pmem-io phys /tmp/ram)))
 host mce $address
-check "the kernel has handled a machine check on ordinary memory" wait_for 10 mce_is_handled
+check "the kernel has handled a machine check on ordinary memory" wait_for 60 mce_is_handled
 check_unchanged "then"
 
 start=$(cat "$ND/$other/resource")
 host mce $((start + 1048576)) 12
-check "a machine check on another namespace is handled" wait_for 10 other_is_listed 1048576
+check "a machine check on another namespace is handled" wait_for 60 other_is_listed 1048576
 check_unchanged "then, too"
 
 dmesg -C
 mce_inject $((start + 31 * 65536)) 12
-check "the kernel still logs the machine check" wait_for 10 sh -c \
+check "the kernel still logs the machine check" wait_for 60 sh -c \
 	"dmesg | grep -q 'Hardware Error.*ADDR $(printf %x $((start + 31 * 65536)))'"
 
 # More than one namespace remembers.
 mce_inject_pages "$start" 65536 32 650
-check "hundreds more are" wait_for 20 other_is_listed $((650 * 65536))
+check "hundreds more are" wait_for 60 other_is_listed $((650 * 65536))
 # With memory encryption, the number of the key is above the address.
 mce_inject $(((start + 700 * 65536) | 1 << 62)) 12
-check "and one with an encryption key" wait_for 10 other_is_listed $((700 * 65536))
+check "and one with an encryption key" wait_for 60 other_is_listed $((700 * 65536))
 # A bus error, and an address that is not valid (no ADDRV).
 mce_inject $((start + 701 * 65536)) 12 0xbd00000000000e0b
 mce_inject $((start + 702 * 65536)) 12 0xb9000000000000c0
 mce_inject $((start + 703 * 65536)) 12
-check "a memory error behind other errors is" wait_for 10 other_is_listed $((703 * 65536))
+check "a memory error behind other errors is" wait_for 60 other_is_listed $((703 * 65536))
 is "they are not" "$(grep -cE "^($((701 * 65536))|$((702 * 65536))) " "$ND/$other/errors/list")" 0
 check_unchanged "in the end"

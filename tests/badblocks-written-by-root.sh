@@ -20,7 +20,7 @@ check_takes_effect() {
 	is "$1: a read of it" "$(places "$disk" read --offset 2101248 --stride 0 --count 1)" 'Input/output error: 1'
 	is "$1: reads beside it" "$(places "$disk" read --offset 2097152 --stride 8K --count 2)" 'ok: 2'
 	is "$1: errors/list has it" "$(grep '^2101248 ' "$list")" '2101248 4096 user'
-	check "$1: and so has the region's list" wait_for 5 grep -q '^4104 8$' "$ND/$namespace/../badblocks"
+	check "$1: and so has the region's list" wait_for 60 grep -q '^4104 8$' "$ND/$namespace/../badblocks"
 	rebind "$namespace"
 	disk=$(disk_of "$namespace")
 	is "$1: bound again, a read of it" "$(places "$disk" read --offset 2101248 --stride 0 --count 1)" 'Input/output error: 1'

@@ -17,7 +17,7 @@ bench_typed() {
 	typed=$1
 	shift
 	(
-		wait_for 10 grep -q 'type "' /tmp/typed
+		wait_for 60 grep -q 'type "' /tmp/typed
 		echo "$typed"
 	) | script -qefc "pmem-bench native --no-files --rounds 6 $*" /tmp/typed >/dev/null || {
 		cat /tmp/typed
@@ -47,6 +47,7 @@ is "mounted" "$(bench_error --yes-overwrite "$dev" "$dev")" "pmem-bench: $disk i
 umount "$MNT"
 tail -f /dev/null <"$dev" &
 reader=$!
+wait_for 60 grep -qx tail /proc/$reader/comm
 is "open" "$(bench_error --yes-overwrite "$dev" "$dev")" "pmem-bench: $disk is in use: process $reader (tail) has $disk open"
 kill $reader
 dmsetup create busy --table "0 100 linear $dev 0"

@@ -63,7 +63,7 @@ check "a write repairs that, too" pmem-io fill --direct --offset 1M --length 4K 
 
 echo "add 0 134217728" >"$(errors_list_of "$namespace")"
 settle
-check "all of it bad: the region's list has what fits in a page" wait_for 10 fills_page "$region/badblocks"
+check "all of it bad: the region's list has what fits in a page" wait_for 60 fills_page "$region/badblocks"
 echo "drop 0 134217728" >"$(errors_list_of "$namespace")"
 settle
 becomes "all of it good" '' cat "$(errors_list_of "$namespace")" "$region/badblocks"

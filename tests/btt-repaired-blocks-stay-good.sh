@@ -2,6 +2,7 @@
 # SPDX-License-Identifier: GPL-2.0
 # Blocks that a BTT has repaired stay good when it is bound again, with and without a clear-error command.
 # vm: --bare --append memmap=128M$512M
+# timeout: 300
 . "$(dirname "$0")/lib/test.sh"
 . "$(dirname "$0")/lib/provider.sh"
 

@@ -27,10 +27,10 @@ is "before" "$(badblocks_of "$DISK")" 2048+8
 provider clear_delay 3600000
 write_page &
 writer=$!
-check "the bus has cleared it" wait_for 10 grep -q Y /sys/module/pmem_provider/parameters/clearing
+check "the bus has cleared it" wait_for 60 grep -q Y /sys/module/pmem_provider/parameters/clearing
 check_fails "meanwhile it can't be read" pmem-io pread --direct "/dev/$DISK" --offset 1M --length 4K
 mce_inject $((MEMORY + (1 << 20) + 512)) 9
-check "a sector fails again" wait_for 10 grep -q machine-check "$list"
+check "a sector fails again" wait_for 60 grep -q machine-check "$list"
 is "the write is still under way" "$(provider clearing)" Y
 provider clear_delay 0
 wait $writer || :

@@ -80,7 +80,7 @@ echo 1 >/proc/sys/kernel/panic_on_warn
 dmesg -n 3
 dmesg -W -t >/tmp/kernel &
 follower=$!
-wait_for 20 is_followed
+wait_for 60 is_followed
 test_failing "block write" places "$disk" write --offset "$at" --stride 0 --count 100 --seconds $SECONDS_
 test_failing "write of a DAX file" pmem-io places $MNT/file write --offset 400K --stride 0 --count 100 --seconds $SECONDS_
 test_failing "zeroing" zero_page

@@ -32,7 +32,7 @@ are_dax() {
 
 # unmount: a process that has ended may keep its mapping for a moment, on a slow kernel.
 unmount() {
-	wait_for 10 umount $MNT
+	wait_for 60 umount $MNT
 }
 
 remount() {

@@ -27,8 +27,8 @@ rdma_write() {
 		sleep 0.1
 	done
 	client=0
-	"$@" timeout 30 ib_write_bw -d rxe0 -F -n 5 -s 65536 --mmap="$file" 127.0.0.1 >/tmp/dax-rdma.client 2>&1 || client=$?
-	timeout 10 tail --pid=$server -f /dev/null || kill $server
+	"$@" timeout 120 ib_write_bw -d rxe0 -F -n 5 -s 65536 --mmap="$file" 127.0.0.1 >/tmp/dax-rdma.client 2>&1 || client=$?
+	timeout 60 tail --pid=$server -f /dev/null || kill $server
 	status=0
 	wait $server || status=$?
 	printf 'client %d, server %d' $client $status

@@ -41,7 +41,7 @@ pmem-io fill --direct --length 1M "/dev/$disk"
 check_list "raw: nothing at first" "$ns" ''
 is "raw: who polls badblocks is woken" "$(pmem-io poll "/sys/block/$disk/badblocks" --run "echo add 8192 512 >$ND/$ns/errors/list")" '16 1'
 # Nobody else notifies for memory without NFIT.
-wait_for 10 grep -q '^16 ' "$ND/$ns/../badblocks"
+wait_for 60 grep -q '^16 ' "$ND/$ns/../badblocks"
 sleep 0.2
 check "raw: who polls the region's list is woken as well" pmem-io poll "$ND/$ns/../badblocks" --timeout 10 --run "echo add 0x10000 4096 restored >$ND/$ns/errors/list"
 echo '65000 3' >"/sys/block/$disk/badblocks"
@@ -50,7 +50,7 @@ edit_errors "$ns" "add 2097152 12288 device"
 host mce $(($(cat "$ND/$ns/resource") + 2101248))
 host mce $(($(cat "$ND/$ns/resource") + 1048576)) 6
 # The memory-failure recovery may have reported the page before.
-wait_for 10 grep -qx '1048576 4096 machine-check' "$ND/$ns/errors/list"
+wait_for 60 grep -qx '1048576 4096 machine-check' "$ND/$ns/errors/list"
 check_list "raw: each with its origin" "$ns" '8192 512 user,65536 4096 restored,1048576 4096 machine-check,2097152 12288 device,33280000 1536 user'
 is "raw: the disk's list" "$(badblocks_line "$disk")" '16 1,128 8,2048 8,4096 24,65000 3'
 becomes "raw: the region's list" '16 1,128 8,2048 8,4096 24,65000 3' paste -sd , "$ND/$ns/../badblocks"
@@ -66,9 +66,9 @@ check "raw: what was there is there" pmem-io verify --direct --length 1M "/dev/$
 rebind "$ns"
 check_list "raw: nor at the next binding" "$ns" ''
 edit_errors "$ns" "add 4194304 12288"
-wait_for 10 grep -qx '8192 24' "$ND/$ns/../badblocks"
+wait_for 60 grep -qx '8192 24' "$ND/$ns/../badblocks"
 edit_errors "$ns" "drop 4198400 4096"
-check "raw: a page in the middle is dropped, for the region as well" wait_for 10 \
+check "raw: a page in the middle is dropped, for the region as well" wait_for 60 \
 	sh -c "[ \"\$(paste -sd , $ND/$ns/../badblocks)\" = '8192 8,8208 8' ]"
 edit_errors "$ns" "drop 4194304 12288"
 
@@ -89,7 +89,7 @@ region=$(labelled_region)
 pmem-io fill --direct --length 2M "/dev/$disk"
 edit_errors "$btt" "add $((1 << 20)) 4096"
 check_list "sector: the list" "$btt" '1048576 4096 user'
-check "sector: the region's list" wait_for 10 grep -q . "$ND/$region/badblocks"
+check "sector: the region's list" wait_for 60 grep -q . "$ND/$region/badblocks"
 check_fails "sector: a block can't be read" pmem-io pread --direct --length 2M "/dev/$disk"
 check "sector: dropped" edit_errors "$btt" "drop $((1 << 20)) 4096"
 check_list "sector: nothing is left" "$btt" ''

@@ -4,7 +4,11 @@
 # vm: --bare --e820 352M@512M
 . "$(dirname "$0")/lib/test.sh"
 
+HUNG=/proc/sys/kernel/hung_task_timeout_secs
+hung=$(cat $HUNG)
+
 cleanup() {
+	echo "$hung" >$HUNG
 	forget_errors "$disk"
 	unload_driver
 }
@@ -12,6 +16,8 @@ cleanup() {
 [ "$DRIVER" = rust_pmem ] || skip_all "nd_pmem has no errors/list"
 plan 6
 load_driver
+# The unbind waits until the drop has ended, which may take long.
+echo 0 >$HUNG
 namespace=$(e820_ns)
 disk=$(disk_of "$namespace")
 list=$ND/$namespace/errors/list

@@ -27,7 +27,7 @@ records() {
 
 # await_events: waits until all uevents that were sent before are in the record.
 await_events() {
-	wait_for 10 records "$(cat /proc/sys/kernel/random/uuid)"
+	wait_for 60 records "$(cat /proc/sys/kernel/random/uuid)"
 }
 
 # count_events TEXT: how many uevents of changes have the line.
@@ -48,10 +48,10 @@ list=$ND/$NAMESPACE/errors/list
 start_events
 
 provider bad 1M+4K
-check "an error that the bus reports" wait_for 10 has_events 1
+check "an error that the bus reports" wait_for 60 has_events 1
 is "it names the device" "$(count_events "DEVPATH=$(realpath "$ND/$NAMESPACE" | sed 's,^/sys,,')")" 1
 echo "add $((2 << 20)) 512" >"$list"
-check "an error that a user adds" wait_for 10 has_events 2
+check "an error that a user adds" wait_for 60 has_events 2
 echo "add $((2 << 20)) 512" >"$list"
 provider bad 1M+4K
 await_events
@@ -61,9 +61,9 @@ is "a write repairs one" "$(grep -c ' 512 ' "$list")" 0
 await_events
 is "a repair" "$(count_events BADBLOCKS=added)" 2
 echo "add $((2 << 20)) 512" >"$list"
-check "an error where one was repaired" wait_for 10 has_events 3
+check "an error where one was repaired" wait_for 60 has_events 3
 provider bad "$(seq -f %.0fM+4K -s , 4 67)"
-check "64 errors" wait_for 10 has_events 4
+check "64 errors" wait_for 60 has_events 4
 await_events
 is "it was one for all of them" "$(count_events BADBLOCKS=added)" 4
 is "none of the disk" "$(count_events SUBSYSTEM=block)" 0
@@ -73,7 +73,7 @@ provider bad 1M+4K
 await_events
 is "a rebind, which finds them" "$(count_events BADBLOCKS=added)" 4
 host mce $((MEMORY + (5 << 19))) 12
-check "a machine check" wait_for 10 has_events 5
+check "a machine check" wait_for 60 has_events 5
 
 provider_cleanup
 provide dimm=0
@@ -81,6 +81,6 @@ disk=$(make_namespace -e "$NAMESPACE" -m sector -l 4096 | jq -r .blockdev)
 await_events
 before=$(count_events BADBLOCKS=added)
 provider bad 40M+4K
-check "sector mode" wait_for 10 has_events $((before + 1))
+check "sector mode" wait_for 60 has_events $((before + 1))
 device=$(device_of_disk "$disk")
 is "sector mode: it names the device" "$(count_events "DEVPATH=$(realpath "$ND/$device" | sed 's,^/sys,,')")" 1

@@ -57,7 +57,7 @@ done
 
 provider flush_delay 0
 provider flushes 0
-write_fua --size=64k --time_based --runtime=8 --rate_iops=50 >/tmp/status &
+write_fua --size=64k --time_based --runtime=15 --rate_iops=50 >/tmp/status &
 writer=$!
 check "many writes are under way" wait_for 30 sh -c "[ \$(cat /sys/module/pmem_provider/parameters/flushes) -gt 20 ]"
 provider bios 0

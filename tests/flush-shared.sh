@@ -14,12 +14,16 @@ MEDIUM=65536
 WRITERS=16
 
 cat >/tmp/flush-shared.py <<'END'
-import errno, mmap, os, sys
+import errno, glob, mmap, os, sys, time
 
 disk, medium, slot, rounds, way = sys.argv[1], *map(int, sys.argv[2:5]), sys.argv[5]
+writers = int(sys.argv[6])
 direct = os.open(disk, os.O_RDWR | os.O_DIRECT)
 dsync = os.open(disk, os.O_WRONLY | os.O_DIRECT | os.O_DSYNC)
+# All begin when the last one has started.
 open(f"/tmp/flush-shared-open.{slot}", "w").close()
+while len(glob.glob("/tmp/flush-shared-open.*")) < writers:
+    time.sleep(0.05)
 page = mmap.mmap(-1, 4096)
 place = medium - 65536 + slot * 512
 failed = missing = 0
@@ -51,8 +55,9 @@ END
 # run_writers ROUNDS WAY: runs all writers at the same time; prints how many of their requests failed, and how many were
 # not durable when they had completed.
 run_writers() {
+	rm -f /tmp/flush-shared-open.*
 	for writer in $(seq $WRITERS); do
-		python3 /tmp/flush-shared.py "/dev/$DISK" $MEDIUM "$writer" "$1" "$2" >"/tmp/flush-shared.$writer" &
+		python3 /tmp/flush-shared.py "/dev/$DISK" $MEDIUM "$writer" "$1" "$2" $WRITERS >"/tmp/flush-shared.$writer" &
 	done
 	wait
 	awk '{ failed += $1; missing += $2; n++ } END { print n, "writers,", (failed > 0 ? "some" : "none"), "failed,", missing, "missing" }' \
@@ -89,11 +94,9 @@ is "no failure stays" "$(run_writers 20 both)" "$WRITERS writers, none failed, 0
 
 provider flush_delay 20
 provider flushes 0
-rm -f /tmp/flush-shared-open.*
 run_writers 200 both >/tmp/flush-shared.all 2>&1 &
 # shellcheck disable=SC2016 # for sh
-check "writers are at it again" wait_for 120 sh -c '[ "$(ls /tmp/flush-shared-open.* 2>/dev/null | wc -l)" -eq "$1" ] &&
-	[ "$(cat /sys/module/pmem_provider/parameters/flushes)" -gt 40 ]' sh $WRITERS
+check "writers are at it again" wait_for 120 sh -c '[ "$(cat /sys/module/pmem_provider/parameters/flushes)" -gt 40 ]'
 check "unbinding in the midst of it" sh -c "echo $NAMESPACE >/sys/bus/nd/drivers/$DRIVER/unbind"
 wait
 is "nothing is missing that was promised until then" "$(sed 's/, [a-z]* failed//' /tmp/flush-shared.all)" "$WRITERS writers, 0 missing"

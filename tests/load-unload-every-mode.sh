@@ -20,7 +20,7 @@ run_cycles() {
 
 # count_objects: the used objects of each slab cache, the vmalloc mappings, and the unreclaimable and per-CPU pages.
 count_objects() {
-	sleep 0.5
+	sleep 2
 	objects >/tmp/objects
 	awk '/^(SUnreclaim|Percpu|PageTables|KernelStack|VmallocUsed):/ { print $1, $2 / 4 }' /proc/meminfo >>/tmp/objects
 	sort /tmp/objects

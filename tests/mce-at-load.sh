@@ -38,7 +38,7 @@ test_disk() {
 	check "$name: the sector before" on_disk verify 1M 512
 	check "$name: those behind" on_disk verify 1049600 3K
 	if [ "$DRIVER" = rust_pmem ] || [ "$name" = NVDIMM ]; then
-		check "$name: it is listed" wait_for 10 grep -qx '2049 1' "/sys/block/$disk/badblocks"
+		check "$name: it is listed" wait_for 60 grep -qx '2049 1' "/sys/block/$disk/badblocks"
 		taken=$(machine_checks)
 	else
 		skip "$name: it is listed" "C lists machine checks on memory of the NFIT alone"

@@ -37,7 +37,7 @@ pmem-io fill $MNT/other/file
 map_start --length 4M $MNT/other/file
 dmesg -C
 host mce $(($(pmem-io phys --offset 1028K $MNT/other/file)))
-check "the kernel has done what it can" wait_for 10 sh -c "dmesg | grep -q 'recovery action for dax page: Recovered'"
+check "the kernel has done what it can" wait_for 60 sh -c "dmesg | grep -q 'recovery action for dax page: Recovered'"
 map_stop
 is "the process gets SIGBUS" "$(sigbus_info | cut -d ' ' -f 1-4)" "sigbus: 1 code 5"
 check "XFS survives" sh -c "echo x >$MNT/new && sync -f $MNT"

@@ -11,7 +11,7 @@ cleanup() {
 # inject_mce NAME OFFSET: 1 row: injects a machine check at this offset in the namespace, and waits until it is listed.
 inject_mce() {
 	host mce $((start + $2))
-	check "$1: the page is listed" wait_for 10 grep -qx "$(($2 / 512)) 8" "$ND/$region/badblocks"
+	check "$1: the page is listed" wait_for 60 grep -qx "$(($2 / 512)) 8" "$ND/$region/badblocks"
 }
 
 # field NAME: of the arena, an offset in the BTT, which begins at 4K of the namespace (struct arena_info in drivers/nvdimm/btt.h).

@@ -12,7 +12,7 @@ STRIDE=$((1 << 20))
 PLACES=32
 # Pages of the data that fail.
 FAILING=200
-SECONDS_=10
+SECONDS_=20
 
 cleanup() {
 	for process in $processes; do
@@ -27,9 +27,9 @@ write_places() {
 	places "$disk" write --stride $STRIDE --count $PLACES --seed 4 --seconds $SECONDS_
 }
 
-# read_others: reads what is written only before and after: it has its data or an error.
+# read_others [OPTION…]: reads what is written only before and after: it has its data or an error.
 read_others() {
-	places "$disk" verify --offset 512K --length 64K --stride $STRIDE --count $PLACES --seed 3 --seconds $SECONDS_
+	places "$disk" verify --offset 512K --length 64K --stride $STRIDE --count $PLACES --seed 3 "$@"
 }
 
 [ "$DRIVER" = rust_pmem ] || skip_all "C lists machine checks on memory of the NFIT alone"
@@ -43,9 +43,10 @@ list=$ND/$btt/errors/list
 data=$((4096 + $(cat "/sys/kernel/debug/btt/$btt/arena0/dataoff")))
 load_mce_inject
 check "filled" pmem-io fill --direct "/dev/$disk" --length 32M --seed 3
+read_others >/tmp/read
 write_places >/tmp/written &
 processes=$!
-read_others >/tmp/read &
+read_others --seconds $SECONDS_ >>/tmp/read &
 processes="$processes $!"
 sleep 1
 # In the first half of the data.

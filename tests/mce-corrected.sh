@@ -20,7 +20,7 @@ start=$(cat "$ND/$(nfit_region)/resource")
 [ ! -e $interval ] || echo 1 >$interval
 dmesg -C
 host corrected $((start + (40 << 20)))
-check "the kernel logs the corrected error" wait_for 10 sh -c "dmesg | grep -q 'Hardware Error'"
+check "the kernel logs the corrected error" wait_for 60 sh -c "dmesg | grep -q 'Hardware Error'"
 host mce $((start + (50 << 20)))
-check "an uncorrected error is listed" wait_for 10 grep -q . "/sys/block/$disk/badblocks"
+check "an uncorrected error is listed" wait_for 60 grep -q . "/sys/block/$disk/badblocks"
 is "the corrected one is not" "$(cat "/sys/block/$disk/badblocks")" "102400 8"

@@ -7,6 +7,7 @@
 # before, which is harmless; a kernel for debugging is told not to fill them with a pattern. mce-during-bind-fsdax-and-sector has
 # the other modes.
 # vm: --bare --e820 32M@512M --nvdimm size=48M --cpus 2 --append vm_debug=- --append page_poison=0 --append init_on_alloc=1
+# timeout: 300
 . "$(dirname "$0")/lib/test.sh"
 . "$(dirname "$0")/lib/mce-inject.sh"
 
@@ -65,11 +66,11 @@ test_rebind() {
 		# The next page may have been injected before the bind.
 		[ "$1" = "$nvdimm" ] || first=$(($(mce_next) + 1))
 		# The time between two pages may be longer than that of a round.
-		[ $((rounds % 4)) != 1 ] || wait_for 10 has_come "$first"
+		[ $((rounds % 4)) != 1 ] || wait_for 60 has_come "$first"
 		next=$(mce_next)
 		[ "$next" -le "$first" ] || looked_at=$((looked_at + next - first))
 		[ "$1" != "$nvdimm" ] && [ "$DRIVER" = nd_pmem ] ||
-			wait_for 10 are_listed "$first" "$next" >/tmp/unlisted || unlisted="$unlisted $(tail -n 1 /tmp/unlisted)"
+			wait_for 60 are_listed "$first" "$next" >/tmp/unlisted || unlisted="$unlisted $(tail -n 1 /tmp/unlisted)"
 	done
 	wait
 	echo "# $rounds rounds, $looked_at pages looked at"
@@ -90,5 +91,5 @@ for namespace in $nvdimm "$(e820_ns)"; do
 	forget_errors "$(disk_of "$namespace")"
 	test_rebind "$namespace" 0 report_pages
 	test_rebind "$namespace" $REPORTED raise_pages
-	[ "$namespace" != "$nvdimm" ] || check "each of those on the NVDIMM is listed" wait_for 10 are_listed 0 $PAGES
+	[ "$namespace" != "$nvdimm" ] || check "each of those on the NVDIMM is listed" wait_for 60 are_listed 0 $PAGES
 done

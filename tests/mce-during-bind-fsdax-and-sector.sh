@@ -74,12 +74,12 @@ test_rebind() {
 		rounds=$((rounds + 1))
 		disk=$(disk_of "$namespace")
 		[ $((rounds % 4)) != 0 ] || sleep 0.2
-		wait_for 10 are_listed "$(mce_next)" >/tmp/unlisted || unlisted="$unlisted $(tail -n 1 /tmp/unlisted)"
+		wait_for 60 are_listed "$(mce_next)" >/tmp/unlisted || unlisted="$unlisted $(tail -n 1 /tmp/unlisted)"
 	done
 	wait
 	echo "# $1: $rounds rounds"
 	check "$1: those that have come are listed after each bind" test -z "$unlisted"
-	check "$1: each is listed at the end" wait_for 10 are_listed $PAGES
+	check "$1: each is listed at the end" wait_for 60 are_listed $PAGES
 	rebind "$device"
 	disk=$(disk_of "$namespace")
 	check "$1: and after one more bind" are_listed $PAGES

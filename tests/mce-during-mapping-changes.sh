@@ -122,8 +122,8 @@ test_change() {
 	find_pages "$file"
 	start_changing "$file" "$@"
 	fail_pages
-	check "$name: all pages are listed" wait_for 10 all_are_listed
-	check "$name: processes are signalled" wait_for 10 processes_are_signalled
+	check "$name: all pages are listed" wait_for 60 all_are_listed
+	check "$name: processes are signalled" wait_for 60 processes_are_signalled
 	check "$name: the processes go on" all_are_at_work
 	stop_processes
 	check_fails "$name: they have read nothing but good data" grep '^byte ' /tmp/changes.1 /tmp/changes.2
@@ -154,7 +154,7 @@ test_truncate() {
 	start_changing "$file" store
 	start_truncating "$file"
 	fail_pages
-	check "$name: memory fails" wait_for 10 sh -c "dmesg | grep -q 'Memory failure: '"
+	check "$name: memory fails" wait_for 60 sh -c "dmesg | grep -q 'Memory failure: '"
 	check "$name: the processes go on" all_are_at_work
 	stop_processes
 	truncate -s $SIZE "$file"

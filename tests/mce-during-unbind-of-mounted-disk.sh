@@ -66,11 +66,11 @@ test_round() {
 	kill -9 "$mapper"
 	wait "$mapper" 2>/dev/null || :
 	umount $MNT
-	wait_for 20 bind_again || {
+	wait_for 60 bind_again || {
 		echo "round $1: it is not bound"
 		return 1
 	}
-	wait_for 10 are_listed $((($1 + 1) * PAGES)) >/tmp/unlisted || {
+	wait_for 60 are_listed $((($1 + 1) * PAGES)) >/tmp/unlisted || {
 		echo "round $1: $(tail -n 1 /tmp/unlisted)"
 		return 1
 	}

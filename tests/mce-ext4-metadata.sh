@@ -34,7 +34,7 @@ inject_mce() {
 	sync -f $MNT
 	dmesg -C
 	host mce $((data + $2 * BLOCK))
-	check "$1: the block is listed" wait_for 10 is_listed "$2"
+	check "$1: the block is listed" wait_for 60 is_listed "$2"
 	echo 3 >/proc/sys/vm/drop_caches
 }
 

@@ -18,7 +18,7 @@ disk=$(labelled_disk -m fsdax -M mem)
 start=$(cat "$ND/$(jq -r .dev /tmp/labelled_disk.json)/resource")
 pmem-io fill --direct --length 1M "/dev/$disk"
 host mce $((start + 4096))
-check "it is logged" wait_for 10 sh -c "dmesg | grep -qF 'error at $(printf '%#x' $((start + 4096))), in the info block or the memmap of the namespace'"
+check "it is logged" wait_for 60 sh -c "dmesg | grep -qF 'error at $(printf '%#x' $((start + 4096))), in the info block or the memmap of the namespace'"
 is "it is listed" "$(cat "/sys/block/$disk/device/errors/list")" "4096 4096 $origin"
 is_empty "the list of the data is empty" cat "/sys/block/$disk/badblocks"
 check "the data can be read" pmem-io verify --direct --length 1M "/dev/$disk"

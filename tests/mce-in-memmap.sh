@@ -32,13 +32,13 @@ list=/sys/block/$disk/device/errors/list
 pmem-io fill --direct --length 1M "/dev/$disk"
 for offset in 4096 1048576 $((data - 4096)); do
 	host mce $((start + offset))
-	wait_for 10 grep -q "^$offset " "$list"
+	wait_for 60 grep -q "^$offset " "$list"
 done
 is "each is listed" "$(cat "$list")" "4096 4096 $origin
 1048576 4096 $origin
 $((data - 4096)) 4096 $origin"
 is_empty "the list of the data is empty" cat "/sys/block/$disk/badblocks"
 host mce $((start + data))
-check "one in the data is listed there" wait_for 10 grep -qx "0 8" "/sys/block/$disk/badblocks"
+check "one in the data is listed there" wait_for 60 grep -qx "0 8" "/sys/block/$disk/badblocks"
 check "the rest can be written" pmem-io fill --direct --offset 1M --length 1M "/dev/$disk"
 check "and read" pmem-io verify --direct --offset 1M --length 1M "/dev/$disk"

@@ -7,6 +7,7 @@
 # quick
 # kernel: device_dax
 # vm: --bare --nvdimm size=448M,labels --cpus 2
+# timeout: 300
 . "$(dirname "$0")/lib/test.sh"
 . "$(dirname "$0")/lib/busy.sh"
 

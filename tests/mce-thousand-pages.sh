@@ -38,7 +38,7 @@ all_are_listed() {
 		return 1
 	}
 }
-check "each is on the exact list" wait_for 20 all_are_listed
+check "each is on the exact list" wait_for 60 all_are_listed
 is "the kernel has passed all of them on" "$(dmesg | grep -c 'records pool full')" 0
 check "the disk's list has what fits in a page" fills_page "/sys/block/$disk/badblocks"
 is "none can be read" "$(read_pages)" "Input/output error"

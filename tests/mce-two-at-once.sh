@@ -63,7 +63,7 @@ are_listed() {
 
 # listed DISK WANTED: waits for this badblocks; prints what is there, briefly.
 listed() {
-	if wait_for 10 are_listed "$1" "$2"; then
+	if wait_for 60 are_listed "$1" "$2"; then
 		echo "as wanted"
 	else
 		tr '\n' ',' <"/sys/block/$1/badblocks"

@@ -93,10 +93,11 @@ start_fio "/dev/$disk" --filename="/dev/$disk" --rw=randread --direct=1 --size=3
 read_cached &
 cached_pid=$!
 fail_pages
-check "all pages are listed" wait_for 10 all_are_listed
+check "all pages are listed" wait_for 60 all_are_listed
 check "fio goes on" kill -0 $fio_pid
 sleep 1
 stop_fio
+wait_for 60 test -s /tmp/cached
 kill $cached_pid
 is "reads through the page cache have seen nothing but good data" "$(sed 's/:.*//' /tmp/cached | sort -u)" ok
 is "it has seen I/O errors alone" "$(sed -n 's/.*io_u error on file [^:]*: \(.*\): read offset.*/\1/p' /tmp/fio.errors | sort -u)" "Input/output error"
@@ -115,7 +116,7 @@ if [ "$DRIVER" = rust_pmem ]; then
 	sed 's/^/# /' /tmp/written /tmp/written.page /tmp/verified
 	check "writes succeed, or fail with I/O errors" only_io_errors /tmp/written /tmp/written.page
 	check "each page then has its data, or an error" only_io_errors /tmp/verified
-	check "a last write repairs all" wait_for 10 all_are_repaired
+	check "a last write repairs all" wait_for 60 all_are_repaired
 	check "all data is there" pmem-io verify --direct "/dev/$disk" --length 32M --seed 4
 else
 	for row in "all is written over" "and read" "writes succeed, or fail with I/O errors" "each page then has its data, or an error" \

@@ -42,6 +42,6 @@ test_mce virtio-pmem "$(virtio_ns)"
 namespace=$(e820_ns)
 disk=$(make_namespace -e "$namespace" -m sector -l 4096 | jq -r .blockdev)
 host mce $(($(cat "$ND/$namespace/resource") + (8 << 20)))
-check "sector mode: it is listed" wait_for 10 grep -q "^$((8 << 20)) 4096 machine-check" "/sys/block/$disk/device/errors/list"
+check "sector mode: it is listed" wait_for 60 grep -q "^$((8 << 20)) 4096 machine-check" "/sys/block/$disk/device/errors/list"
 echo "drop 0 $(cat "$ND/$namespace/size")" >"/sys/block/$disk/device/errors/list"
 make_namespace -e "$namespace" -m raw >/dev/null

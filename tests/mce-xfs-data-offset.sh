@@ -18,7 +18,7 @@ disk=$(labelled_disk -m fsdax -M mem)
 make_xfs_file "$disk"
 map_start --length 4M $MNT/file
 pmem-io poll "/sys/block/$disk/badblocks" --run "host mce $((address))" >/tmp/sigbus.listed || :
-check "the kernel has done what it can" wait_for 10 sh -c "dmesg | grep -q 'recovery action for dax page: Recovered'"
+check "the kernel has done what it can" wait_for 60 sh -c "dmesg | grep -q 'recovery action for dax page: Recovered'"
 map_stop
 is "the page is listed" "$(cat /tmp/sigbus.listed)" "$(((address - start) / 512)) 8"
 is "the process gets SIGBUS, with the address" "$(sigbus_info)" "sigbus: 1 code 5 lsb 12 address 0x101000"

@@ -4,7 +4,7 @@
 # compare
 # kernel: device_dax
 # vm: --nvdimm size=512M,labels --nvdimm size=32M --e820 32M@512M
-# timeout: 180
+# timeout: 600
 . "$(dirname "$0")/lib/test.sh"
 
 cleanup() {

@@ -7,7 +7,7 @@
 # compare
 # kernel: device_dax vmf_insert_folio_pud
 # vm: --memory 1536M --nvdimm size=4G,labels --nvdimm size=2G --cpus 2
-# timeout: 300
+# timeout: 600
 . "$(dirname "$0")/lib/test.sh"
 . "$(dirname "$0")/lib/ram.sh"
 

@@ -59,7 +59,7 @@ provider=$(find /sys/bus/*/drivers/*/ -maxdepth 1 -name 'ACPI0012*')
 check "the provider is unbound" sh -c "echo ${provider##*/} >${provider%/*}/unbind"
 record "disks that are left" "$(find /sys/block -name 'pmem*' | wc -l)"
 check "it is bound" sh -c "echo ${provider##*/} >${provider%/*}/bind"
-check "the same disks" wait_for 10 sh -c "[ \"\$(find /sys/block -name 'pmem*' | sort)\" = '$before' ]"
+check "the same disks" wait_for 60 sh -c "[ \"\$(find /sys/block -name 'pmem*' | sort)\" = '$before' ]"
 settle
 host add nvdimm size=32M >/dev/null
-check "an NVDIMM that is added has a disk" wait_for 10 sh -c "[ \$(find /sys/block -name 'pmem*' | wc -l) -gt $(printf '%s\n' "$before" | wc -l) ]"
+check "an NVDIMM that is added has a disk" wait_for 60 sh -c "[ \$(find /sys/block -name 'pmem*' | wc -l) -gt $(printf '%s\n' "$before" | wc -l) ]"

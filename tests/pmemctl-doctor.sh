@@ -47,7 +47,7 @@ make_partition() {
 	wipefs -aq "/dev/$disk"
 	printf 'start=%s\n' "$1" | sfdisk -q --no-tell-kernel "/dev/$disk" 2>/dev/null
 	partx -u "/dev/$disk"
-	wait_for 5 test -b "/dev/${disk}p1"
+	wait_for 60 test -b "/dev/${disk}p1"
 }
 
 need sfdisk partx wipefs dmsetup jq blkid dumpe2fs xfs_info filefrag

@@ -48,7 +48,7 @@ as_nobody() {
 bind_again() {
 	echo "$device" >"/sys/bus/nd/drivers/$DRIVER/bind"
 	settle
-	wait_for 10 [ -b "/dev/$disk" ]
+	wait_for 60 [ -b "/dev/$disk" ]
 	echo "$sector 1" >"/sys/block/$disk/badblocks"
 }
 

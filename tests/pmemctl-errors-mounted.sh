@@ -28,7 +28,7 @@ disk=$(labelled_disk -m fsdax -M mem -s 448M)
 # ---- ext4, in a partition ----
 
 printf 'start=2M,size=128M\nstart=130M\n' | sfdisk -q "/dev/$disk"
-wait_for 5 test -b "/dev/${disk}p2"
+wait_for 60 test -b "/dev/${disk}p2"
 volume_start=4096
 make_fs ext4 "${disk}p1"
 mount_dax "${disk}p1"

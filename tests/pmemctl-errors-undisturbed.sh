@@ -47,7 +47,7 @@ echo "$(sector_of "$file") 1" >"/sys/block/$disk/badblocks"
 rm -f /tmp/release /tmp/taken
 pmemctl lease --exclusive "$file" -- sh -c 'touch /tmp/taken; until [ -e /tmp/release ]; do sleep 0.1; done' 2>/tmp/lease.err &
 holder=$!
-check "a write lease" wait_for 10 test -e /tmp/taken
+check "a write lease" wait_for 60 test -e /tmp/taken
 is "a file with a write lease" "$(pmemctl errors --json "/dev/$disk" | jq -r '.errors[0].owner.paths[0]')" "$file"
 status=0
 pmemctl errors "$file" >/dev/null 2>/tmp/errors.err || status=$?
@@ -68,7 +68,7 @@ until has_copy; do kill -0 "$walker"; done
 kill -STOP "$walker"
 check "umount during the search" umount "$MNT"
 kill -CONT "$walker"
-check "the file system is not in use any more" wait_for 20 is_inactive
+check "the file system is not in use any more" wait_for 60 is_inactive
 status=0
 wait "$walker" || status=$?
 walker=

@@ -11,7 +11,7 @@
 
 cleanup() {
 	touch /tmp/sigbus.done
-	wait_for 10 umount "$MNT" 2>/dev/null
+	wait_for 60 umount "$MNT" 2>/dev/null
 	forget_errors "$disk"
 	wipefs -aq "/dev/$disk"
 	unload_driver

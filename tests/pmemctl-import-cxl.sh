@@ -73,12 +73,12 @@ case $STAGE in
 	check_fails "other memory is refused" pmemctl errors import-cxl "$(disk_of "$(nfit_ns)")"
 	pmemctl errors import-cxl --follow --all >/tmp/follow &
 	follower=$!
-	check "it follows: all is there already" wait_for 20 sh -c "[ \$(grep -c 'there already' /tmp/follow) = 2 ]"
+	check "it follows: all is there already" wait_for 40 sh -c "[ \$(grep -c 'there already' /tmp/follow) = 2 ]"
 	check_fails "a second one is refused" timeout 20 pmemctl errors import-cxl --follow --all
 	echo 0x300040 >/sys/kernel/debug/cxl/mem0/inject_poison
-	check "it follows: injected poison" wait_for 20 lists_sector "$first" 6144
+	check "it follows: injected poison" wait_for 40 lists_sector "$first" 6144
 	check "a device reports an error" host cxl-media-error memory $((268435456 + 0x400080))
-	check "it follows: the error" wait_for 20 lists_sector "$second" 8192
+	check "it follows: the error" wait_for 40 lists_sector "$second" 8192
 	is "a line for each" "$(grep -c '1 added' /tmp/follow)" 2
 	kill "$follower"
 	wait "$follower" || :

@@ -63,7 +63,7 @@ check_schema "errors forget" /tmp/forget.json
 is "for programs" "$(jq -c . /tmp/forget.json)" "{\"version\":1,\"device\":\"$device\",\"offset\":$((data + 512)),\"length\":512,\"result\":\"cleared\"}"
 
 printf 'start=4096, size=4096\n' | sfdisk -q --label dos "/dev/$disk"
-wait_for 5 test -e "/dev/${disk}p1"
+wait_for 60 test -e "/dev/${disk}p1"
 check "in a partition" sh -c "pmemctl errors inject --json /dev/${disk}p1 1M 4K >/tmp/inject.json"
 check_schema "errors inject" /tmp/inject.json
 is "is in the disk's list" "$(list_badblocks)" '6144 8'

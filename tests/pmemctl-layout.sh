@@ -46,7 +46,7 @@ is "which are all of it" "$(pmemctl layout --json --cells 1000 "$disk" | jq '[.c
 # ---- ext4 in a partition, and an empty partition ----
 
 printf 'start=2M,size=64M\nstart=80M,size=300M\n' | sfdisk -q "/dev/$disk"
-wait_for 5 test -b "/dev/${disk}p2"
+wait_for 60 test -b "/dev/${disk}p2"
 start=$((2 << 20))
 make_fs ext4 "${disk}p1"
 mount_dax "${disk}p1"

@@ -21,7 +21,7 @@ start_lease() {
 	pmemctl lease "$@" "$file" -- pmem-io map "$file" --read-only --length 64K load \
 		run='touch /tmp/mapped; until [ -e /tmp/release ]; do sleep 0.1; done' load >/tmp/hold.out 2>/tmp/hold.err &
 	HOLDER=$!
-	wait_for 10 test -e /tmp/mapped || :
+	wait_for 60 test -e /tmp/mapped || :
 }
 
 # release_lease: ends the command; its exit status is in $hold_status.
@@ -39,7 +39,7 @@ size_is() {
 start_truncate() {
 	sh -c ": >'$file'" &
 	CUTTER=$!
-	wait_for 10 truncate_waits || :
+	wait_for 60 truncate_waits || :
 }
 
 truncate_waits() {
@@ -63,7 +63,7 @@ for type in ext4 xfs; do
 	check "$type: with its limits" grep -q "no longer than $limit s" /tmp/hold.err
 	start_truncate
 	check "$type: another process's truncate waits" truncate_waits
-	check "$type: which is said" wait_for 5 grep -q 'waits for it' /tmp/hold.err
+	check "$type: which is said" wait_for 60 grep -q 'waits for it' /tmp/hold.err
 	check "$type: the file is whole" size_is 65536
 	release_lease
 	is "$type: the command has read all of it again" "$hold_status $(tail -n 1 /tmp/hold.out)" "0 load: 16 pages"
@@ -76,8 +76,8 @@ for type in ext4 xfs; do
 	start_lease --quiet
 	is_empty "$type: --quiet" cat /tmp/hold.err
 	start_truncate
-	check "$type: no longer than the limit" wait_for 10 size_is 0
-	check "$type: which is said, too" wait_for 5 grep -q 'not held any more' /tmp/hold.err
+	check "$type: no longer than the limit" wait_for 30 size_is 0
+	check "$type: which is said, too" wait_for 60 grep -q 'not held any more' /tmp/hold.err
 	touch /tmp/release
 	wait "$HOLDER" || :
 	echo "$limit" >/proc/sys/fs/lease-break-time
@@ -92,7 +92,7 @@ pmemctl lease --quiet "$file" -- /none 2>/dev/null || status=$?
 is "no command: as of a shell" $status 127
 pmemctl lease --quiet "$file" -- sh -c 'trap "exit 9" USR1; touch /tmp/ready; while :; do sleep 0.1; done' &
 holder=$!
-wait_for 10 test -e /tmp/ready
+wait_for 60 test -e /tmp/ready
 kill -USR1 $holder
 status=0
 wait $holder || status=$?

@@ -34,7 +34,7 @@ load_driver
 disk=$(labelled_disk -m fsdax -M dev -s 448M)
 device=$(device_of_disk "$disk")
 printf 'start=16M,size=64M\nstart=80M\n' | sfdisk -q "/dev/$disk"
-wait_for 5 test -b "/dev/${disk}p2"
+wait_for 60 test -b "/dev/${disk}p2"
 dmsetup create list --table "0 $((304 * 2048)) linear /dev/${disk}p2 0"
 dmsetup mknodes
 volume=$(basename "$(readlink "/sys/dev/block/$(dmsetup info -c --noheadings -o major,minor --separator : list)")")

@@ -102,7 +102,7 @@ for type in xfs ext4; do
 	# shellcheck disable=SC2086 # several words
 	make_files $type $options
 	start_traced
-	check "$type: the monitor listens" wait_for 10 listens "$listener"
+	check "$type: the monitor listens" wait_for 60 listens "$listener"
 	if [ "$type" = xfs ]; then
 		pmemctl monitor --json --verbose >/tmp/second.events &
 		second=$!
@@ -126,7 +126,7 @@ for type in xfs ext4; do
 		"$(stat -c %i "$file") 1048576"
 	is "$type: no directory is read" "$(directories_read)" 0
 	check "$type: the file system can be unmounted" umount "$MNT"
-	[ "$type" = ext4 ] || check "$type: the monitor stops listening" wait_for 10 listens_no_more "$listener"
+	[ "$type" = ext4 ] || check "$type: the monitor stops listening" wait_for 60 listens_no_more "$listener"
 	kill "$MONITOR_PID"
 	wait "$tracer" || :
 	mount -o dax=never "/dev/$disk" "$MNT"

@@ -104,8 +104,8 @@ make_bad "$at"
 is "the file that was asked for" "$(monitor_event "$at" '"\(.owner.file_offset)"')" 1048576
 is "and no other" "$(grep -c '"event":"bad"' $EVENTS)" 1
 check "a hook is run" wait_for 30 grep -q "^$disk $at 512 $MNT/other\$" /tmp/hook.out
-is "with JSON" "$(jq .owner.file_offset /tmp/hook.in)" 1048576
 check "with its kind, inode and path" wait_for 30 grep -q "^file $(stat -c %i "$MNT/other") 1 $MNT/other\$" /tmp/hook.file
+is "with JSON" "$(jq .owner.file_offset /tmp/hook.in)" 1048576
 check "that it fails is said" wait_for 30 grep -q 'hook.*exit status: 3' /tmp/watch.errors
 at=$((at + 4096))
 make_bad $at

@@ -53,7 +53,7 @@ for type in ext4 xfs; do
 	echo "$sector 1" >"/sys/block/$disk/badblocks"
 	echo "$(sector_of "$MNT/file" 4096) 8" >"/sys/block/$disk/badblocks"
 	before=$(list_badblocks)
-	check "$type: a bad block is free" wait_for 10 is_free "$sector"
+	check "$type: a bad block is free" wait_for 60 is_free "$sector"
 
 	is "$type: no time" "$(run --time 0)" '1 0 4096 4096 0'
 	check "$type: no time: no file is left" test ! -e "$quarantine"
@@ -84,11 +84,11 @@ for type in ext4 xfs; do
 
 	# As the owner of the directory can do it, before the file is immutable.
 	sync
-	wait_for 10 is_free "$sector"
+	wait_for 60 is_free "$sector"
 	strace -qq -o /dev/null -e trace=fsync -e inject=fsync:delay_enter=3000000 \
 		pmemctl quarantine --keep-free 1M "$MNT" >/tmp/removed 2>&1 &
 	tracer=$!
-	wait_for 10 test -e "$quarantine"
+	wait_for 60 test -e "$quarantine"
 	rm "$quarantine"
 	status=0
 	wait "$tracer" || status=$?

@@ -30,7 +30,7 @@ load_driver
 disk=$(e820_disk)
 list=$(errors_list_of "$(e820_ns)")
 printf 'start=2M,size=96M\nstart=320M,size=16M\n' | sfdisk -q "/dev/$disk"
-wait_for 5 test -b "/dev/${disk}p1"
+wait_for 60 test -b "/dev/${disk}p1"
 make_fs ext4 "${disk}p1"
 mount_dax "${disk}p1"
 file=$MNT/file

@@ -52,7 +52,7 @@ meanwhile() {
 	"$@" &
 	meanwhile_other=$!
 	# Either it has ended or it waits for the lease.
-	wait_for 10 over_or_waiting "$meanwhile_other" 2>/dev/null || :
+	wait_for 60 over_or_waiting "$meanwhile_other" 2>/dev/null || :
 	dmsetup resume backup
 	meanwhile_status=0
 	wait "$meanwhile_pid" || meanwhile_status=$?
@@ -148,7 +148,7 @@ refuses "open in another process" "open in process $$" "$file" --from /tmp/right
 exec 3<&-
 pmem-io map "$file" --length 4K run='touch /tmp/mapped; until [ -e /tmp/unmap ]; do sleep 0.1; done' >/dev/null 2>&1 &
 reader=$!
-wait_for 10 test -e /tmp/mapped
+wait_for 60 test -e /tmp/mapped
 refuses "mapped by another process" "mapped by process $reader (pmem-io)" "$file" --from /tmp/right
 touch /tmp/unmap
 wait "$reader"

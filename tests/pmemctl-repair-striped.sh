@@ -31,7 +31,7 @@ load_driver
 disk=$(e820_disk)
 mkdir -p "$MNT"
 printf 'start=2M,size=40M\nstart=46M,size=40M\n' | sfdisk -q "/dev/$disk"
-wait_for 5 test -b "/dev/${disk}p2"
+wait_for 60 test -b "/dev/${disk}p2"
 dmsetup create stripes --table "0 $((80 * 2048)) striped 2 $((CHUNK / 512)) /dev/${disk}p1 0 /dev/${disk}p2 0"
 dmsetup mknodes
 mkfs.ext4 -q -F -b 4096 /dev/mapper/stripes

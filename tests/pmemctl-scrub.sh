@@ -97,7 +97,7 @@ pmemctl scrub --json --state-dir "$STATE" --rate 2M "$DISK" >/tmp/scrub.json 2>/
 scrub=$!
 wait_for 30 is_listed '73736+16'
 # An error that it has found is saved at once, not when the next 8 MiB begin.
-wait_for 1 has_come $((done + 1)) || :
+wait_for 30 grep -q 37752832 "$STATE"/scrub-*.json
 kill -KILL $scrub
 wait $scrub 2>/dev/null || :
 now=$(jq -r .state.done "$STATE"/scrub-*.json)
@@ -112,7 +112,7 @@ check_schema scrub /tmp/scrub.json
 is "all are listed" "$(badblocks_of "$DISK")" '16384+8 40960+8 73736+16 129024+8'
 # 36 MiB at one rate, and 28 at the other.
 check "at no more than these rates" test "$seconds" -ge 20
-check "and not much less" test "$seconds" -le 90
+check "and not much less" test "$seconds" -le 300
 is_empty "nothing of it is left behind" find "$STATE" -name '*.json'
 
 # ---- a second run ----

@@ -48,7 +48,7 @@ refuses "a mount" "$disk is mounted at $MNT (ext4)"
 # Only in another mount namespace.
 unshare -m sleep 60 &
 sleeper=$!
-wait_for 5 sh -c "[ \"\$(readlink /proc/$sleeper/ns/mnt)\" != \"\$(readlink /proc/self/ns/mnt)\" ]"
+wait_for 60 grep -qx sleep /proc/$sleeper/comm
 umount $MNT
 refuses "a mount that only another process sees" "$disk is mounted at $MNT (ext4), as process $sleeper (sleep) sees it"
 kill "$sleeper"
@@ -93,14 +93,14 @@ xfs_io=$!
 exec 5>/tmp/commands
 rm /tmp/commands
 printf 'mmap -r 0 4k\nopen /dev/null\nclose\n' >&5
-wait_for 5 grep -q "/dev/$disk" "/proc/$xfs_io/maps"
+wait_for 60 grep -q "/dev/$disk" "/proc/$xfs_io/maps"
 refuses "a mapping" "process $xfs_io (xfs_io) has $disk mapped"
 printf 'quit\n' >&5
 exec 5>&-
 wait "$xfs_io"
 
 printf 'label: gpt\nsize=320M\n' | sfdisk -q "/dev/$disk" 2>/dev/null
-wait_for 5 test -e "/dev/${disk}p1"
+wait_for 60 test -e "/dev/${disk}p1"
 make_fs xfs "${disk}p1"
 mkdir -p $MNT
 mount "/dev/${disk}p1" $MNT

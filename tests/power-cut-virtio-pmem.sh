@@ -138,14 +138,14 @@ case $STAGE in
 	count_up "/dev/$RAW" fsync dsync
 	count_up /tmp/ext4/counters fsync dsync msync create
 	count_up /tmp/xfs/counters fsync dsync msync create
-	deadline=$(($(date +%s) + 120))
+	deadline=$(($(date +%s) + 400))
 	until have_grown "" 2 || [ "$(date +%s)" -ge $deadline ]; do
 		sleep 1
 	done
 	check "all processes write" have_grown "" 2
 	before=$(counters)
 	sleep "$(awk 'BEGIN { srand(); print 4 + 2 * rand() }')"
-	check "and go on" have_grown "$before" 1
+	check "and go on" wait_for 120 have_grown "$before" 1
 	# shellcheck disable=SC2086 # process ids
 	check "without an error" kill -0 $PIDS
 	cat /tmp/errors.*

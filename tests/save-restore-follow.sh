@@ -36,18 +36,18 @@ echo "$namespace" >"/sys/bus/nd/drivers/$DRIVER/bind"
 e820=$(e820_disk)
 sleep 1
 echo "2048 8" >"/sys/block/$e820/badblocks"
-check "a disk that came: saved soon" wait_for 20 test -s "$file"
+check "a disk that came: saved soon" wait_for 40 test -s "$file"
 check "as listed" file_has 1048576
 echo "4096 8" >"/sys/block/$e820/badblocks"
-check "one more" wait_for 20 file_has "1048576 2097152"
+check "one more" wait_for 40 file_has "1048576 2097152"
 pmem-io fill --direct --offset 1M --length 4K "/dev/$e820"
-check "one repaired" wait_for 20 file_has 2097152
+check "one repaired" wait_for 40 file_has 2097152
 echo "$namespace" >"/sys/bus/nd/drivers/$DRIVER/unbind"
 sleep 1
 check "a disk that went: what is saved stays" file_has 2097152
 echo "$namespace" >"/sys/bus/nd/drivers/$DRIVER/bind"
 e820=$(e820_disk)
-check "it comes again: it is on the list" wait_for 20 grep -qx '4096 8' "/sys/block/$e820/badblocks"
+check "it comes again: it is on the list" wait_for 40 grep -qx '4096 8' "/sys/block/$e820/badblocks"
 is "a line for each change" "$(grep -c "^$e820: saved: .*\(new\|repaired\)" $FOLLOW)" 3
 
 # is_idle SECONDS: it has logged nothing and used no time of a processor.
@@ -56,7 +56,7 @@ is_idle() {
 	sleep "$1"
 	[ "$(wc -l <$FOLLOW; cut -d ' ' -f 14,15 "/proc/$FOLLOW_PID/stat")" = "$idle_before" ]
 }
-check "where nothing happens it comes to rest" wait_for 3 is_idle 1
+check "where nothing happens it comes to rest" wait_for 20 is_idle 1
 check "and sleeps" is_idle 3
 echo "6144 8" >"/sys/block/$e820/badblocks"
 kill -TERM "$FOLLOW_PID"
@@ -72,6 +72,6 @@ instances=$(cat /proc/sys/fs/inotify/max_user_instances)
 echo 0 >/proc/sys/fs/inotify/max_user_instances
 start_follow
 pmem-io fill --direct --offset 2M --length 4K "/dev/$e820"
-check "without inotify: one repaired" wait_for 20 file_has 3145728
+check "without inotify: one repaired" wait_for 40 file_has 3145728
 echo "$instances" >/proc/sys/fs/inotify/max_user_instances
 sed 's/^/# /' $FOLLOW

@@ -29,7 +29,7 @@ case $STAGE in
 	echo $(((data - $(namespace_start "$namespace")) / 512)) >$STATE/data
 	inject_mce "$disk" $((data + 1048576)) 12
 	is "listed" "$(tail -n 1 /tmp/badblocks)" '2048 8'
-	check "saved" wait_for 20 has_saved "$(disk_of "$namespace")" 8
+	check "saved" wait_for 40 has_saved "$(disk_of "$namespace")" 8
 	is "from the start of the region" "$(jq -r '.list.errors[].offset' $STATE/nfit-*.json)" $((data + 1048576 - $(namespace_start "$namespace")))
 	is "by the DIMM's own id" "$(jq -r '.list.memory.pieces[].device' $STATE/nfit-*.json)" "$(cat "$ND"/nmem0/nfit/id)"
 	sync

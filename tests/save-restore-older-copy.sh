@@ -50,7 +50,7 @@ case $STAGE in
 	plan 6
 	# The page at 3M fails again.
 	host mce $(($(namespace_start "$namespace") + 3145728))
-	wait_for 10 grep -q '^3145728 ' "$list"
+	wait_for 60 grep -q '^3145728 ' "$list"
 	is "the copy is restored" "$(restore --state-dir $STATE/copy "$disk")" "$disk restored 24"
 	prints "all are listed" "1048576 restored,2097152 restored,3145728 machine-check,4194304 restored" listed
 	pmem-io fill --direct --offset 4M --length 4K "/dev/$disk"

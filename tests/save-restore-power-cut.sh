@@ -35,7 +35,7 @@ case $STAGE in
 	echo "$offset" >$STATE/offset
 	check "virtio-pmem: saved soon" state_file_has "$(state_file virtio-pmem "$(virtio_ns)")" "\"offset\": $offset" '"length": 4096'
 	# It follows the save.
-	check "a line is logged for each" wait_for 20 sh -c "[ \$(grep -c '8 new' $FOLLOW) = 2 ]"
+	check "a line is logged for each" wait_for 40 sh -c "[ \$(grep -c '8 new' $FOLLOW) = 2 ]"
 	sync
 	host powercut
 	;;

@@ -30,7 +30,7 @@ case $STAGE in
 	pmem-io poll "$ND/$namespace/../badblocks" --run "host mce $(($(namespace_start "$namespace") + offset)) 12" >/tmp/badblocks
 	is "the region's list has it" "$(tail -n 1 /tmp/badblocks)" "$((offset / 512)) 8"
 	cut -d ' ' -f 3 "$ND/$(device_of_disk "$disk")/errors/list" >$STATE/origin
-	check "saved soon" wait_for 20 has_saved "$disk" 8
+	check "saved soon" wait_for 40 has_saved "$disk" 8
 	is "from the start of the region" "$(jq -r '.list.errors[].offset' $STATE/nfit-*.json)" $offset
 	sync
 	host powercut

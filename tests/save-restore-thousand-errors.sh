@@ -38,7 +38,7 @@ start_follow
 seq 1 1000 | while read -r n; do
 	echo "add $((n * 65536)) 512" >"/sys/block/$e820/device/errors/list"
 done
-check "all are saved soon" wait_for 20 file_has 1000
+check "all are saved soon" wait_for 40 file_has 1000
 is "each by itself" "$(jq -r '.list.errors[].length' "$file" | sort -u)" 512
 check "not with a file for each" few_saves
 list_errors >/tmp/listed

@@ -29,10 +29,10 @@ start_load() {
 	pmem-io map-write --sync --durable flush "$MNT/$1" --seed "$2"
 	pmem-io fill --no-sync "/tmp/cached/$1" --seed "$2"
 	pmem-io fill --direct --no-sync --offset 4M --length 2M "/dev/$raw" --seed "$2"
-	fio --name=busy --directory=$MNT --rw=randwrite --bs=4k --size=4M --ioengine=sync --time_based --runtime=60 >/dev/null 2>&1 &
+	fio --name=busy --directory=$MNT --rw=randwrite --bs=4k --size=4M --ioengine=sync --time_based --runtime=900 >/dev/null 2>&1 &
 	busy=$!
 	fio --name=busy --filename="/dev/$raw" --allow_file_create=0 --direct=1 --offset=8M --size=4M --rw=randwrite --bs=4k --ioengine=libaio --iodepth=4 \
-		--time_based --runtime=60 >/dev/null 2>&1 &
+		--time_based --runtime=900 >/dev/null 2>&1 &
 	busy="$busy $!"
 	sleep 2
 }

@@ -214,7 +214,7 @@ lists_agree() {
 }
 
 await_lists() {
-	wait_for 10 lists_agree || {
+	wait_for 60 lists_agree || {
 		echo "the lists are not the bad pages:"
 		sort "$BAD"
 		for list_fs in ext4 xfs; do
@@ -529,7 +529,7 @@ case $STAGE in
 	examine "with errors"
 	soak "repairs" repair_all
 	examine "repaired"
-	soak "what is left is saved" wait_for 10 saved_agree
+	soak "what is left is saved" wait_for 60 saved_agree
 	cp $EXTENTS $KEEP/extents
 	sync
 	host powercut

@@ -80,7 +80,7 @@ boot() {
 			mount --bind /dev/null /dev/console
 			exec /usr/lib/systemd/systemd' sh "$CHECKOUT" </dev/null >/tmp/systemd 2>&1 &
 	UNSHARE=$!
-	wait_for 10 first_process
+	wait_for 60 first_process
 	if ! wait_for 60 has_booted; then
 		echo "# systemd: $state"
 		return 1
@@ -253,16 +253,16 @@ is "by the rule it is listed when it is mounted" "$(cat /tmp/mounted)" "$list"
 check "a known error is reported, of a file that nobody uses" logs pmemctl-monitor "^<2>$disk: media error at .*, 4K: /srv/old at 8K; known before$"
 
 inside systemctl start maps.service
-wait_for 20 test -e /tmp/maps.ready
+wait_for 40 test -e /tmp/maps.ready
 pid=$(inside systemctl show -P MainPID maps.service)
 make_bad used 409600
 used=$at
 check "a new error is reported, with the process that has the file mapped" \
 	logs pmemctl-monitor "^<2>$disk: media error at .*, 4K: /srv/used at 400K; mapped by process $pid (pmem-io) at 0x[0-9a-f]*$"
-check "it is saved" wait_for 20 saved_are "$old $used"
+check "it is saved" wait_for 40 saved_are "$old $used"
 make_bad other 8192
 check "and one of a file that nobody uses" logs pmemctl-monitor "^<2>$disk: media error at .*, 4K: /srv/other at 8K$"
-check "that is saved, too" wait_for 20 saved_are "$old $used $at"
+check "that is saved, too" wait_for 40 saved_are "$old $used $at"
 
 # ---- stopped, and started again ----
 
@@ -275,7 +275,7 @@ is "while nothing is saved" "$(saved_offsets)" "$old $used $at"
 # shellcheck disable=SC2086 # each
 check "started again" inside systemctl start $SERVICES
 is "started again: active" "$(states ActiveState Result)" "active success active success active success"
-check "the repaired one is forgotten" wait_for 20 saved_are "$old $used"
+check "the repaired one is forgotten" wait_for 40 saved_are "$old $used"
 check_fails "and not listed" grep -q "^$((at / 512)) " "/sys/block/$disk/badblocks"
 
 # ---- a hook ----
@@ -301,7 +301,7 @@ END
 printf '[Service]\nReadWritePaths=/var/lib/pmem-hook\n' |
 	inside systemctl edit --stdin pmemctl-monitor.service >/dev/null 2>&1
 inside systemctl restart pmemctl-monitor.service
-check "with a hook it watches" wait_for 20 watch_count 3
+check "with a hook it watches" wait_for 40 watch_count 3
 make_bad used 1048576
 check "the hook gets the error" logs pmemctl-monitor "^<6>$at 1 1 /srv/used 1048576 $pid$"
 check "a hook that others may change is refused" logs pmemctl-monitor "20-unsafe is not run: others may write"
@@ -316,7 +316,7 @@ is "where it may write" "$(journal pmemctl-monitor | sed -n "s/^<6>$at may write
 check "a set-group-ID bit does nothing for it" logs pmemctl-monitor "^<6>$at is of group root$"
 check "but for a unit that it starts" logs "hook-job@$at" "^<6>mail$"
 check "which may write elsewhere" test -e "/var/tmp/hook-job.$at"
-check "saved by then" wait_for 20 saved_are "$old $used $at"
+check "saved by then" wait_for 40 saved_are "$old $used $at"
 
 # ---- a lease ----
 
@@ -326,7 +326,7 @@ cat >$UNITS/lease.service <<-END
 	ExecStart=pmemctl lease --exclusive /srv/leased -- sh -c 'touch /tmp/lease.taken; until [ -e /tmp/lease.end ]; do sleep 0.1; done'
 END
 inside systemctl start lease.service
-wait_for 20 test -e /tmp/lease.taken
+wait_for 40 test -e /tmp/lease.taken
 saved=$(saved_offsets)
 make_bad leased 8192
 check "a file that has a lease is searched" logs pmemctl-monitor "^<2>$disk: media error at .*, 4K: /srv/leased at 8K"
@@ -347,14 +347,14 @@ END
 chmod 755 /etc/pmemctl/hooks.d/30-slow
 first=$at
 make_bad leased 409600
-check "a hook runs" wait_for 20 test -e /var/lib/pmem-hook/begun
+check "a hook runs" wait_for 40 test -e /var/lib/pmem-hook/begun
 child=$(cat /var/lib/pmem-hook/child)
 check "with a child" inside test -e "/proc/$child"
 inside systemctl stop pmemctl-monitor.service
 check "a stop lets it end" test -e /var/lib/pmem-hook/ended
 check "but kills its child" inside test ! -e "/proc/$child"
 # shellcheck disable=SC2086 # a list
-check "saved as well" wait_for 20 saved_are "$(printf '%s\n' $saved "$first" "$at" | sort -n | xargs)"
+check "saved as well" wait_for 40 saved_are "$(printf '%s\n' $saved "$first" "$at" | sort -n | xargs)"
 shut_down "the rule"
 
 # ---- /var on its own file system ----
@@ -373,7 +373,7 @@ boot
 check "the rule came too early" logs pmemctl-restore "^<6>$disk .* restored "
 is "by the service it is listed when it is mounted" "$(cat /tmp/mounted)" "$list"
 make_bad other 409600
-check "what is new is saved" wait_for 20 grep -q "\"offset\": *$at\>" "/var/tmp/state/$(basename "$(state_file e820 "$(e820_ns)")")"
+check "what is new is saved" wait_for 40 grep -q "\"offset\": *$at\>" "/var/tmp/state/$(basename "$(state_file e820 "$(e820_ns)")")"
 is_empty "and nothing below the mount" ls -A $STATE
 shut_down "/var of its own"
 
@@ -389,7 +389,7 @@ at=$(disk_offset_of "$MNT/file" 8192)
 umount "$MNT"
 SYSTEMD_OFFLINE=1 systemctl enable pmemctl-monitor.service 2>/dev/null
 boot
-check "not mounted: it watches" wait_for 20 watch_count 1
+check "not mounted: it watches" wait_for 40 watch_count 1
 echo "$((at / 512)) 8" >"/sys/block/$disk/badblocks"
 check "not mounted: the file is found" logs pmemctl-monitor "^<2>$disk: media error at .*, 4K: .*/file.* at 8K"
 shut_down "not mounted"

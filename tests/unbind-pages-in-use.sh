@@ -54,7 +54,7 @@ has_returned() {
 # mce_is_handled ADDRESS: the kernel's recovery has finished for the page.
 mce_is_handled() {
 	host mce "$1"
-	wait_for 10 recovery_done "$(printf %x $(($1 >> 12)))"
+	wait_for 60 recovery_done "$(printf %x $(($1 >> 12)))"
 }
 
 recovery_done() {

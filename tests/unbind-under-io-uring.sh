@@ -19,7 +19,7 @@ test_unbind() {
 	wait "$fio_pid" || status=$?
 	check "$name: it ends soon" test $(($(date +%s) - start)) -lt 60
 	check "$name: with I/O errors alone" fio_has_failed
-	wait_for 10 bind_again
+	wait_for 60 bind_again
 	check "$name: bound again, it reads" read_sectors "$DISK" 0 8
 }
 

@@ -23,8 +23,8 @@ record_rmmod() {
 need fio xfs_io mkswap
 plan 19
 provide size=$((128 << 20)) pages=1
-# It writes for 15 seconds, or 75 on a kernel for debugging. It closes the disk before it verifies.
-start_fio "/dev/$DISK" --filename="/dev/$DISK" --direct=1 --size=8M --ioengine=libaio --iodepth=8 --verify=crc32c --rate_iops=$((PACE / 3))
+# It writes for 30 seconds, or 150 on a kernel for debugging. It closes the disk before it verifies.
+start_fio "/dev/$DISK" --filename="/dev/$DISK" --direct=1 --size=8M --ioengine=libaio --iodepth=8 --verify=crc32c --rate_iops=$((PACE / 6))
 check "fio has it open" fio_is_at_work
 record_rmmod "fio"
 record_rmmod "fio, again"
@@ -47,7 +47,7 @@ for options in "" "-o dax"; do
 	exec 5>/tmp/commands
 	rm /tmp/commands
 	printf 'mmap -rw 0 64k\nmwrite -S 0x61 0 4k\nopen /dev/null\nclose\n' >&5
-	check "ext4${options:+, $options}: mapped" wait_for 5 grep -q $MNT/file "/proc/$xfs_io/maps"
+	check "ext4${options:+, $options}: mapped" wait_for 60 grep -q $MNT/file "/proc/$xfs_io/maps"
 	record_rmmod "ext4${options:+, $options}, mapped"
 	printf 'mread -v 0 16\nmunmap\nquit\n' >&5
 	exec 5>&-

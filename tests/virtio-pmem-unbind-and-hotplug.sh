@@ -36,7 +36,7 @@ check_fio_fails raw
 check "raw: no disk" disk_is_gone
 check "raw: nothing in iomem" sh -c '! grep -q namespace /proc/iomem'
 check "raw: the provider comes back" sh -c "echo $device >$VIRTIO/bind"
-check "raw: a disk" wait_for 10 namespace_is_back
+check "raw: a disk" wait_for 60 namespace_is_back
 disk=$(disk_of "$namespace")
 check "raw: what was synced is there" pmem-io verify --length 4M "/dev/$disk" --seed 1
 
@@ -51,7 +51,7 @@ check_fio_fails ext4
 check "ext4: umount" umount $MNT
 check "ext4: no disk" disk_is_gone
 check "ext4: the provider comes back" sh -c "echo $device >$VIRTIO/bind"
-check "ext4: a disk" wait_for 10 namespace_is_back
+check "ext4: a disk" wait_for 60 namespace_is_back
 disk=$(disk_of "$namespace")
 check "ext4: repaired by e2fsck" sh -c "e2fsck -p /dev/$disk >/dev/null || [ \$? -le 1 ]"
 check "ext4: mounted again" mount_dax "$disk"
@@ -60,7 +60,7 @@ umount $MNT
 
 host add virtio-pmem size=32M >/dev/null
 # shellcheck disable=SC2016 # for sh
-check "added: a second disk" wait_for 10 sh -c '[ "$(find /sys/block -name "pmem*" | wc -l)" = 2 ]'
+check "added: a second disk" wait_for 60 sh -c '[ "$(find /sys/block -name "pmem*" | wc -l)" = 2 ]'
 other=$(find /sys/block -name 'pmem*' -printf '%f\n' | grep -v "^$disk\$")
 check "added: written" pmem-io fill --length 4M "/dev/$other" --seed 3
 check "added: read" pmem-io verify --direct --length 4M "/dev/$other" --seed 3

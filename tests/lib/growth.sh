@@ -16,7 +16,7 @@ objects() {
 
 # allocations: the same, and memory in units of 128K, sorted.
 allocations() {
-	sleep 0.2
+	sleep 1
 	# No pipe: it would hide a failure, and nothing grows in an empty list.
 	objects >/tmp/allocations
 	awk '/^MemTotal/ { all = $2 } /^MemAvailable/ { print "memory", (all - $2) / 128 }' /proc/meminfo >>/tmp/allocations

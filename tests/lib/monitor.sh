@@ -18,7 +18,7 @@ start_monitor() {
 # monitor_event OFFSET FILTER: the complete event of the last error at a byte of a disk, which arrives soon: not when the monitor
 # looks at all lists again. soak-errors measures two seconds.
 monitor_event() {
-	wait_for 10 grep -q "\"disk_offset\":$1,.*\"complete\":true\|\"complete\":true.*\"disk_offset\":$1," $EVENTS || :
+	wait_for 40 grep -q "\"disk_offset\":$1,.*\"complete\":true\|\"complete\":true.*\"disk_offset\":$1," $EVENTS || :
 	jq -r "select(.disk_offset == $1 and .complete) | $2" $EVENTS | tail -n 1
 }
 

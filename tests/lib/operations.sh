@@ -68,21 +68,24 @@ operate() {
 	: >$OPERATIONS/wrong
 	: >$OPERATIONS/done
 	: >$OPERATIONS/ended
+	echo $SLOWER >$OPERATIONS/slower
 	workers=
 	start_worker use_raw
 	start_worker use_files
 	start_worker change_modes
 	start_worker use_load
-	start_worker disturb "$RAW_NAMESPACE" "$RAW" $SLOWER
-	start_worker disturb "$FILES_NAMESPACE" "$FILES_DISK" $((4 * SLOWER))
-	start_worker disturb "$LOAD_NAMESPACE" "$LOAD" $((6 * SLOWER))
+	start_worker disturb "$RAW_NAMESPACE" "$RAW" 1
+	start_worker disturb "$FILES_NAMESPACE" "$FILES_DISK" 4
+	start_worker disturb "$LOAD_NAMESPACE" "$LOAD" 6
 	start_worker read_lists
 	start_worker scrub
 	start_worker unload_and_load
 	sleep "$1"
-	# Rarely asked: on a debug kernel it takes a second of what the workers need.
-	for _ in $(seq $((300 * SLOWER))); do
-		! all_done >/dev/null || break
+	# Rarely asked: on a debug kernel it takes a second of what the workers need. What has not succeeded by then may need more time
+	# between two unbinds on this machine.
+	operate_tries=0
+	until all_done >/dev/null || [ $((operate_tries += 1)) -gt $((300 * SLOWER)) ]; do
+		[ $((operate_tries % (100 * SLOWER))) -ne 0 ] || echo $((2 * $(cat $OPERATIONS/slower))) >$OPERATIONS/slower
 		sleep 2
 	done
 	touch $OPERATIONS/stop
@@ -593,7 +596,7 @@ disturb() {
 			echo 0 >"$ND/$region/read_only"
 			;;
 		esac
-		sleep "$3"
+		sleep $(($3 * $(cat $OPERATIONS/slower)))
 		random_pause
 	done
 }
@@ -628,7 +631,7 @@ scrub() {
 # unload_and_load: users of the file system and of fio's disk stop meanwhile; others find no disk.
 unload_and_load() {
 	while running; do
-		sleep $((8 * SLOWER))
+		sleep $((8 * $(cat $OPERATIONS/slower)))
 		touch $OPERATIONS/pause
 		if wait_for 6 unload_driver 2>/dev/null; then
 			count "unload"
@@ -644,13 +647,13 @@ unload_and_load() {
 # The other driver writes good slots only: nd_pmem crashes on a write to an unmapped page.
 check_handover() {
 	handover_listed=$(bad_sectors)
-	check "$1handover: the driver is unloaded" wait_for 6 unload_driver
+	check "$1handover: the driver is unloaded" wait_for 60 unload_driver
 	DRIVER=$(other_driver)
 	check "$1handover: the other driver is loaded" load_driver
 	prints "$1handover: it knows the listed errors" "$handover_listed" bad_sectors
 	is_empty "$1handover: contents are as they should be" check_contents
 	check "$1handover: it writes" write_contents
-	check "$1handover: it is unloaded" wait_for 6 unload_driver
+	check "$1handover: it is unloaded" wait_for 60 unload_driver
 	DRIVER=$(other_driver)
 	load_driver
 	prints "$1handover: the errors are listed again" "$handover_listed" bad_sectors

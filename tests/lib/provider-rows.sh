@@ -51,7 +51,7 @@ check_machine_check() {
 	at=/sys/block/$2
 	is "$1: overwriting does not heal" "$(cat "$at/errors/overwrite_heals")" 0
 	host mce $(($(cat "$at/device/resource") + (1 << 20))) 12
-	check "$1: a machine check is listed" wait_for 10 grep -q '^1048576 4096 machine-check' "$at/device/errors/list"
+	check "$1: a machine check is listed" wait_for 60 grep -q '^1048576 4096 machine-check' "$at/device/errors/list"
 	check_fails "$1: a read of it" pmem-io pread --direct --offset 1M --length 4K "/dev/$2"
 	check_fails "$1: a write of it" pmem-io pwrite --direct --offset 1M --length 4K "/dev/$2"
 	echo 1 >"$at/errors/overwrite_heals"
@@ -73,7 +73,7 @@ check_files() {
 # check_file_after_reload NAME DISK: 1 row: the file of check_files after the driver is reloaded.
 check_file_after_reload() {
 	# Without DAX, on one processor, the mount is busy for a moment after the process that mapped the file has ended.
-	wait_for 10 umount "$MNT"
+	wait_for 60 umount "$MNT"
 	unload_driver
 	load_driver
 	mount_dax "$2" 2>/dev/null || mount "/dev/$2" "$MNT"

@@ -42,7 +42,7 @@ reflink_stack() {
 		;;
 	partition)
 		printf 'label: gpt\nstart=4096, size=%d\n' $reflink_sectors | sfdisk -q --wipe never "/dev/$DISK"
-		wait_for 5 test -e "/dev/${DISK}p1"
+		wait_for 60 test -e "/dev/${DISK}p1"
 		dm_create linear "0 $reflink_sectors linear /dev/${DISK}p1 0"
 		reflink_top=mapper/linear
 		;;

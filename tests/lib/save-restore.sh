@@ -40,7 +40,7 @@ state_file_has() {
 	state_path=$1
 	shift
 	for state_text in "$@"; do
-		wait_for 20 grep -q "$state_text" "$state_path" || {
+		wait_for 40 grep -q "$state_text" "$state_path" || {
 			cat "$state_path" $FOLLOW
 			return 1
 		}

@@ -116,7 +116,7 @@ becomes() {
 	tap_name=$1
 	tap_soon=$2
 	shift 2
-	wait_for 10 tap_is_printed "$@" 2>/dev/null || :
+	wait_for 30 tap_is_printed "$@" 2>/dev/null || :
 	prints "$tap_name" "$tap_soon" "$@"
 }
 
@@ -214,7 +214,7 @@ tap_end() {
 	set +eu
 	cleanup
 	# A script without a plan may leave it for others. udev may look at a disk for a moment.
-	if [ "$tap_status" -eq 0 ] && [ "${TAP_PLAN:-0}" -gt 0 ] && ! wait_for 10 tap_leaves_nothing >/dev/null; then
+	if [ "$tap_status" -eq 0 ] && [ "${TAP_PLAN:-0}" -gt 0 ] && ! wait_for 60 tap_leaves_nothing >/dev/null; then
 		printf '# after the test, the driver is still in use:\n'
 		tap_leaves_nothing | sed 's/^/# /'
 		tap_status=1
