@@ -4,7 +4,7 @@
 //!
 //! A [`Mapping`] of a file, whose bytes may change or fault at any time, and what the kernel does with
 //! its pages ([`pinning`]); SIGBUS as an error ([`sigbus`]); pages that a process supplies on demand
-//! ([`userfault`]); cache write-back ([`cache`]) and the time-stamp counter ([`tsc`]); io_uring
+//! ([`userfault`]); what the page cache has ([`page_cache`]); cache write-back ([`cache`]) and the time-stamp counter ([`tsc`]); io_uring
 //! ([`ring`], [`queue`]); ioctls of block devices ([`ioctl`], [`raw_ioctl`]) and of file systems ([`extents`], [`xattr`],
 //! [`xfs_parents`]); errors that file systems report ([`fs_errors`]); leases
 //! ([`lease`]); kernel modules ([`module`]); what runs between fork and exec, and signal masks
@@ -22,6 +22,7 @@ pub mod lease;
 pub mod mapping;
 mod mark;
 pub mod module;
+pub mod page_cache;
 pub mod pinning;
 pub mod process;
 pub mod queue;

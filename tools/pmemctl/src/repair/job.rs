@@ -6,14 +6,13 @@ use crate::affected;
 use crate::block::devno::DeviceNumber;
 use crate::ranges::{Ranges, common};
 use crate::repair::backup::Backup;
-use crate::repair::contents::Contents;
 use crate::repair::listed::{bad_of, listed_ranges};
-use crate::repair::neighbours::Windows;
+use crate::repair::only_cached::OnlyCached;
 use crate::repair::target::{Target, is_lost};
 use crate::repair::{Comparison, Outcome, RepairRange, Report};
 use crate::sysfs::{Host, printable};
 use abstractions::DirectBuffer;
-use abstractions::extents::{self, Extent, Fork};
+use abstractions::extents::{self, Fork};
 use abstractions::process::BlockedSignals;
 use anyhow::{Context, Result, ensure};
 use rustix::io::Errno;
@@ -97,32 +96,33 @@ impl Job {
     }
 
     /// Writes the planned ranges. Returns why it stopped before the last one.
-    pub(super) fn write_all(&self, pieces: &mut [RepairRange]) -> Option<String> {
+    pub(super) fn write_all(
+        &self,
+        pieces: &mut [RepairRange],
+        only_cached: &mut OnlyCached,
+    ) -> Option<String> {
         let mut stopped = None;
-        let (planned, others): (Vec<_>, Vec<_>) = pieces
-            .iter_mut()
-            .partition(|piece| piece.result == Outcome::Planned);
-        let mut windows = Windows::without(others.iter().map(|piece| piece.range()).collect());
-        let mut order = planned;
-        // The write of a range may drop what only the page cache has of another one.
-        order.sort_by_key(|piece| !piece.is_cached);
+        let size = self.target.size();
+        let planned = |piece: &&mut RepairRange| piece.result == Outcome::Planned;
+        let mut order: Vec<_> = pieces.iter_mut().filter(planned).collect();
+        order.sort_by_key(|piece| (piece.drops_folios(size), piece.cached.is_empty()));
         for piece in order {
             if stopped.is_some() {
                 piece.failed("not tried");
                 continue;
             }
-            match self.write(piece, &mut windows) {
+            match self.write(piece, only_cached) {
                 Ok(mut written) if piece.result == Outcome::Planned => {
-                    self.read_back(piece, &mut written)
+                    self.read_back(piece, &mut written);
+                    if piece.result == Outcome::Planned {
+                        only_cached.repaired(&piece.range());
+                    }
                 }
                 Ok(_) => {}
                 Err(error) => {
                     piece.failed("not tried");
                     stopped = Some(format!("{error:#}"));
                 }
-            }
-            if piece.is_cached && piece.result == Outcome::Failed {
-                windows.keep(&piece.range(), "another range could not be written");
             }
         }
         stopped
@@ -154,30 +154,26 @@ impl Job {
     }
 
     /// Writes a range. Fails if the file has changed, which ends the repair.
-    fn write(&self, piece: &mut RepairRange, windows: &mut Windows) -> Result<DirectBuffer> {
+    fn write(&self, piece: &mut RepairRange, only_cached: &OnlyCached) -> Result<DirectBuffer> {
         let planned = piece.replaced;
         let contents = self.contents(piece)?;
         piece.set_counts(&contents);
-        let Contents {
-            mut buffer, cached, ..
-        } = contents;
+        let mut buffer = contents.buffer;
         // The page cache has dropped it, or there is a new error: the backup may not have been compared.
         if piece.replaced > planned {
             piece.failed("more of it is lost than when the repair was planned; run it again");
             return Ok(buffer);
         }
-        // ext4 does not convert an unwritten extent for pages that it has written, in vain, before.
-        let unwritten = piece.flags & Extent::UNWRITTEN != 0 && !cached.is_empty();
-        // The disk repairs whole pages of memory: none may be written in two parts.
-        let at_once = unwritten
-            || piece
-                .disk_offset
-                .is_some_and(|at| (at ^ piece.file_offset) % PAGE != 0);
-        let drops_folios = at_once || piece.shared || !cached.gaps(&piece.range()).is_empty();
-        let not_written = self.write_neighbours(&piece.range(), windows)?;
-        if let Some(why) = not_written.filter(|_| drops_folios) {
+        let size = self.target.size();
+        let data = piece.file_offset..piece.range().end.min(size);
+        if piece.replaced == 0 && only_cached.has_written(&data) {
+            return Ok(buffer);
+        }
+        let beside = only_cached.beside(&piece.range());
+        if let Some(why) = beside.filter(|_| piece.drops_folios(size)) {
             piece.failed(format!(
-                "only the page cache has newer data of its neighbours, which a write would drop ({why}); copy the file"
+                "only the page cache has the newest data of pages around it, which a write would drop, and which can't be written \
+                 themselves ({why}); copy the file"
             ));
             return Ok(buffer);
         }
@@ -186,14 +182,14 @@ impl Job {
         let _whole = BlockedSignals::new()?;
         target.is_the_same(piece)?;
         // Whole pages are written, and the last one extends the file.
-        let extends = piece.range().end > target.size();
+        let extends = piece.range().end > size;
         let behind = match extends {
             true => target.behind_end()?,
             false => Vec::new(),
         };
         let written = match piece.shared {
             true => target.replace(piece, buffer.bytes()),
-            false => target.write(piece, &mut buffer, &cached, at_once),
+            false => target.write(piece, &mut buffer),
         };
         let restored = match extends {
             true => target.restore_size(&behind),

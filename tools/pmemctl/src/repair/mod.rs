@@ -15,7 +15,7 @@ mod backup;
 mod contents;
 mod job;
 mod listed;
-mod neighbours;
+mod only_cached;
 mod plan;
 mod recheck;
 mod target;
@@ -27,6 +27,7 @@ use crate::repair::backup::Backup;
 use crate::repair::contents::Contents;
 use crate::repair::job::{Job, has_bad_attributes, verify};
 use crate::repair::listed::{ListedRange, bad_of, beside, listed_ranges};
+use crate::repair::only_cached::OnlyCached;
 use crate::repair::plan::{ensure_no_hole, plan};
 use crate::repair::recheck::{CopiesOf, Recheck, drop_readable, ensure_complete};
 use crate::repair::target::{Target, ensure_no_snapshots, open_device};
@@ -38,6 +39,7 @@ use serde::Serialize;
 use std::ops::Range;
 use std::os::unix::fs::MetadataExt;
 use std::path::PathBuf;
+use units::PAGE;
 
 /// The source of replaced bytes.
 #[derive(Debug, Clone)]
@@ -113,9 +115,9 @@ pub struct RepairRange {
     /// Bad bytes of it, in the file.
     #[serde(skip)]
     ranges: Vec<Range<u64>>,
-    /// The page cache has some of it, and may be all that does.
+    /// The pages of it that were read through the page cache, which may be all that has them.
     #[serde(skip)]
-    is_cached: bool,
+    cached: Ranges,
 }
 
 impl RepairRange {
@@ -139,14 +141,47 @@ impl RepairRange {
             physical: listed.physical,
             flags: 0,
             ranges: Vec::new(),
-            is_cached: false,
+            cached: Ranges::default(),
         }
     }
 
     fn set_counts(&mut self, contents: &Contents) {
         self.replaced = contents.replaced;
         self.kept = contents.kept;
-        self.is_cached = !contents.cached.is_empty();
+        self.cached = contents.cached.clone();
+    }
+
+    /// Returns whether each page of the file is in two pages of its disk.
+    fn is_misaligned(&self) -> bool {
+        let misaligned = |at: u64| (at ^ self.file_offset) % PAGE != 0;
+        self.disk_offset.is_some_and(misaligned)
+    }
+
+    /// Returns whether no part of it may be written alone, also what the page cache has.
+    fn is_written_at_once(&self) -> bool {
+        // ext4 does not convert an unwritten extent for pages that it has written, in vain, before. The disk repairs whole pages of
+        // memory: none may be written in two parts.
+        let unwritten = self.flags & Extent::UNWRITTEN != 0 && !self.cached.is_empty();
+        unwritten || self.is_misaligned()
+    }
+
+    /// Returns whether a write through the page cache repairs any page of it that the page cache has.
+    fn is_written_by_page(&self) -> bool {
+        // The file gets other memory for shared pages.
+        let moves = self.shared && !self.is_cached();
+        !moves && !self.is_written_at_once()
+    }
+
+    /// Returns whether the page cache has all of it.
+    fn is_cached(&self) -> bool {
+        self.cached.gaps(&self.range()).is_empty()
+    }
+
+    /// Returns whether its repair may drop folios, with what only they have of other pages.
+    fn drops_folios(&self, file_size: u64) -> bool {
+        // What is written behind the end of the file is truncated.
+        let truncates = self.range().end > file_size;
+        truncates || self.shared || self.is_written_at_once() || !self.is_cached()
     }
 
     fn failed(&mut self, reason: impl ToString) {
@@ -170,7 +205,7 @@ pub struct Report {
     /// The readable bytes of the ranges and around them, compared with the backup; `null` if there is none, or if
     /// nothing is taken from it.
     pub compared: Option<Comparison>,
-    /// Why it ended before all was tried.
+    /// Why it ended before all was tried, or what else is to be done.
     pub stopped: Option<String>,
 }
 
@@ -203,14 +238,14 @@ fn whole_blocks(range: &Range<u64>, size: u64) -> Range<u64> {
     start..(range.end / size * size).max(start)
 }
 
-/// Returns the ranges of the file to repair. Without `--trust-list`, listed pages that can be read are dropped from the lists
+/// Returns the ranges of the file to repair, and what is listed. Without `--trust-list`, listed pages that can be read are dropped from the lists
 /// of errors first, unless they differ from the backup; if the whole file is repaired, they are among the ranges, as kept.
 fn find_pieces(
     host: &Host,
     request: &Request,
     job: &Job,
     number: DeviceNumber,
-) -> Result<Vec<RepairRange>> {
+) -> Result<(Vec<RepairRange>, Ranges)> {
     let target = &job.target;
     let extents = target.extents(0..u64::MAX)?;
     if let Some(range) = request.range.as_ref().filter(|_| request.overwrite_good) {
@@ -262,16 +297,16 @@ fn find_pieces(
             );
         }
     }
+    // A read of a bad sector may have listed the others of its page again.
+    let listed = listed_ranges(&extents, &bad);
+    let listed: Ranges = listed.iter().map(ListedRange::range).collect();
     if request.range.is_none() {
         let size = target.size();
-        // A read of a bad sector may have listed the others of its page again.
-        let listed = listed_ranges(&extents, &bad);
-        let listed: Ranges = listed.iter().map(ListedRange::range).collect();
         let kept = good.iter().flat_map(|range| range.outside(&listed));
         pieces.extend(kept.map(|range| RepairRange::kept(&range, size)));
         pieces.sort_by_key(|piece: &RepairRange| piece.file_offset);
     }
-    Ok(pieces)
+    Ok((pieces, listed))
 }
 
 /// Repairs a file, or plans it. Fails before any change if the file is refused.
@@ -300,7 +335,7 @@ pub fn repair(host: &Host, request: &Request) -> Result<Report> {
         overwrite_good: request.overwrite_good,
         device,
     };
-    let pieces = find_pieces(host, request, &job, number)?;
+    let (pieces, listed) = find_pieces(host, request, &job, number)?;
     let mut report = Report {
         file: name,
         inode: job.target.metadata.ino(),
@@ -338,8 +373,19 @@ pub fn repair(host: &Host, request: &Request) -> Result<Report> {
     if request.dry_run {
         return Ok(report);
     }
-    if let Some(stopped) = job.write_all(&mut report.pieces) {
+    let mut only_cached = OnlyCached::default();
+    if !report.pieces.is_empty() {
+        let may_write = request.invalidate_snapshots || ensure_no_snapshots(host, number).is_ok();
+        let written = job.write_only_cached(&report.pieces, &listed, may_write);
+        only_cached = written.inspect_err(|_| {
+            let _ = job.target.restore_capabilities();
+        })?;
+    }
+    if let Some(stopped) = job.write_all(&mut report.pieces, &mut only_cached) {
         report.stopped = Some(stopped);
+    }
+    if let Some(left) = only_cached.left(&report.pieces) {
+        report.stopped.get_or_insert(left);
     }
     if let Err(error) = job.target.restore_capabilities() {
         report

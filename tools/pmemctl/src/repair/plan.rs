@@ -108,12 +108,42 @@ fn ranges_of(extent: &Extent, requested: &[Range<u64>], places: &Places<'_>) -> 
                 physical,
                 flags: extent.flags,
                 ranges,
-                is_cached: false,
+                cached: Ranges::default(),
             });
             start = end;
         }
     }
+    widen(&mut found, &all, places);
     found
+}
+
+/// Adds the rest of each page of the file to ranges of an extent in which such a page is in two pages of memory, so that the page cache
+/// can have it again if the write fails. What is listed there is left out.
+fn widen(pieces: &mut [RepairRange], all: &Range<u64>, places: &Places<'_>) {
+    let mut previous = all.start;
+    for index in 0..pieces.len() {
+        let next = pieces.get(index + 1).map_or(all.end, |next| next.file_offset);
+        let piece = &mut pieces[index];
+        if piece.is_misaligned() {
+            let before = piece.file_offset % PAGE;
+            let behind = piece.range().end.next_multiple_of(PAGE) - piece.range().end;
+            let is_good = |at: u64, length: u64| {
+                let here = Extent::new(0, at, length);
+                let bad = |(_, spans): &(_, Spans)| spans.in_extent(&here).next().is_some();
+                length == 0 || !places.bad.iter().any(bad)
+            };
+            if piece.range().end + behind <= next && is_good(piece.physical + piece.length, behind) {
+                piece.length += behind;
+            }
+            if piece.file_offset - before >= previous && is_good(piece.physical - before, before) {
+                piece.file_offset -= before;
+                piece.physical -= before;
+                piece.disk_offset = piece.disk_offset.map(|at| at - before);
+                piece.length += before;
+            }
+        }
+        previous = piece.range().end;
+    }
 }
 
 /// Returns the parts of `range` without listed bytes in their pages, and the listed bytes in its other pages. Each of the
@@ -208,8 +238,12 @@ mod tests {
             bad((1 << 20) + 1024, 65536 + 5632, 512),
         ];
         assert_eq!(pieces(&file, &requested, &list[..0]), [(12288, 4096, 0)]);
-        // Pages of the disk count: the partition starts 512 bytes into one.
-        assert_eq!(pieces(&file, &requested, &list), [(12800, 4096, 1024)]);
+        // Pages of the disk count: the partition starts 512 bytes into one, which is in two pages of the file.
+        assert_eq!(pieces(&file, &requested, &list), [(12288, 8192, 1024)]);
+        // The rest of one of these is bad, and nobody asked to repair it.
+        let mut more = list.to_vec();
+        more.push(bad((1 << 20) + 4096, 65536 + 8704, 512));
+        assert_eq!(pieces(&file, &requested, &more), [(12288, 4608, 1024)]);
         // No more than the extent.
         let one = |range: Range<u64>| pieces(&file, std::slice::from_ref(&range), &[]);
         assert_eq!(one(0..10000), [(8192, 4096, 0)]);
@@ -330,7 +364,7 @@ mod tests {
             let found = ranges_of(&file, &requested, &Places::of(&list));
             let mut last = file.logical;
             for piece in &found {
-                prop_assert!(piece.file_offset >= last && piece.length > 0 && piece.length <= CHUNK);
+                prop_assert!(piece.file_offset >= last && piece.length > 0 && piece.length <= CHUNK + 2 * PAGE);
                 last = piece.file_offset + piece.length;
                 prop_assert!(last <= end);
                 prop_assert_eq!(piece.physical - file.physical, piece.file_offset - file.logical);

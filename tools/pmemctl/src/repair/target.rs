@@ -283,13 +283,11 @@ impl Target {
     }
 
     /// Writes a range past the page cache, which drops its pages there first. What only the page cache may have is written
-    /// through it, so that it is still there if the write fails; with `at_once`, if the write of all has failed.
+    /// through it, so that it is still there if the write fails; if all is to be written at once, when that has failed.
     pub(super) fn write(
         &self,
         piece: &RepairRange,
         buffer: &mut DirectBuffer,
-        cached: &Ranges,
-        at_once: bool,
     ) -> io::Result<()> {
         let mut write = |ranges: &Ranges| {
             ranges.iter().try_for_each(|range| {
@@ -297,7 +295,8 @@ impl Target {
                 self.file.write_all_at(bytes, range.start)
             })
         };
-        if at_once {
+        let cached = &piece.cached;
+        if piece.is_written_at_once() {
             self.direct(true)?;
             return write(&[piece.range()].into_iter().collect()).inspect_err(|_| {
                 let _ = self.direct(false).and_then(|()| write(cached));
@@ -307,6 +306,20 @@ impl Target {
         write(cached)?;
         self.direct(true)?;
         write(&cached.gaps(&piece.range()))
+    }
+
+    /// Writes ranges of a buffer, which begins at `from` of the file, through the page cache.
+    pub(super) fn write_buffered(
+        &self,
+        ranges: &Ranges,
+        from: u64,
+        buffer: &mut DirectBuffer,
+    ) -> io::Result<()> {
+        self.direct(false)?;
+        for range in ranges.iter() {
+            self.file.write_all_at(part(buffer, from, range), range.start)?;
+        }
+        self.file.sync_all()
     }
 
     /// Writes what the page cache has to the memory.
@@ -382,7 +395,7 @@ impl Target {
 
     /// Fails if the kernel no longer keeps others from opening the file, whose data they could change: a lease that others
     /// wait for ends after a time.
-    fn ensure_alone(&self) -> Result<()> {
+    pub(super) fn ensure_alone(&self) -> Result<()> {
         ensure!(
             Lease::held(&self.file)? == Some(Lease::Write),
             "another process waits to open or truncate it; try again"
