@@ -7,7 +7,7 @@
 
 cleanup() {
 	umount "$MNT" 2>/dev/null
-	echo "drop 0 $(blockdev --getsize64 "/dev/$disk")" >"$list"
+	drop_errors
 	wipefs -aq "/dev/$disk"
 	unload_driver
 }
@@ -15,6 +15,10 @@ cleanup() {
 # repair_file ARGUMENT…
 repair_file() {
 	pmemctl repair "$@" --zero "$MNT/file"
+}
+
+drop_errors() {
+	echo "drop 0 $(blockdev --getsize64 "/dev/$disk")" >"$list"
 }
 
 # drop_caches: what only the page cache has is lost.
@@ -50,6 +54,7 @@ test_neighbours() {
 	check "$name: only the page cache has new data" last_is_old
 	check_fails "$name: the repair fails" repair_file --trust-list
 	check "$name: the page cache still has the data" cmp "$MNT/file" /tmp/new
+	check_fails "$name: what is good is written" last_is_old
 	echo 1 >"$heals"
 	check "$name: the repair succeeds where writes do" repair_file --trust-list
 	is_empty "$name: nothing is listed" cat "$list"
@@ -78,7 +83,7 @@ load_driver
 disk=$(disk_of "$(e820_ns)")
 list=$(errors_list_of "$(e820_ns)")
 heals=/sys/block/$disk/errors/overwrite_heals
-plan 54
+plan 77
 mkdir -p "$MNT"
 start=0
 echo 0 >"$heals"
@@ -100,6 +105,33 @@ for fs in ext4 xfs; do
 	check "$fs, a bad page that can be read: it is good after all" repair_file
 	drop_caches
 	check "$fs, a bad page that can be read: the memory has all new data" cmp "$MNT/file" /tmp/new
+
+	old_file
+	bad_page 4
+	bad_page 10
+	check "$fs, one of two: the writeback fails" write_back_all
+	echo 1 >"$heals"
+	check "$fs, one of two: it is repaired" repair_file --trust-list --offset 16384 --length 4096
+	is "$fs, one of two: the other one is listed" "$(cut -d ' ' -f 1,2 "$list")" "$(disk_offset_of "$MNT/file" 40960) 4096"
+	check "$fs, one of two: the page cache still has that" cmp "$MNT/file" /tmp/new
+	drop_errors
+	echo 0 >"$heals"
+
+	# New data in unwritten blocks.
+	rm "$MNT/file"
+	fallocate -l $SIZE "$MNT/file"
+	bad_page 4
+	bad_page 10
+	write_back_all
+	echo 1 >"$heals"
+	case $fs in
+	# It does not convert them when it writes them a second time.
+	ext4) check_fails "$fs, unwritten: the repair fails" repair_file --trust-list ;;
+	xfs) check "$fs, unwritten: the repair succeeds" repair_file --trust-list && drop_caches ;;
+	esac
+	check "$fs, unwritten: the data is there" cmp "$MNT/file" /tmp/new
+	drop_errors
+	echo 0 >"$heals"
 	[ $fs = ext4 ] || break
 	umount "$MNT"
 done
@@ -114,7 +146,11 @@ check "shared blocks: the repair succeeds" repair_file --trust-list
 drop_caches
 check "shared blocks: the file has its data" cmp "$MNT/file" /tmp/old
 check "shared blocks: the bad ones are left to the other file" test "$(wc -l <"$list")" -eq 2
-echo "drop 0 $(blockdev --getsize64 "/dev/$disk")" >"$list"
+rm "$MNT/file"
+cp --reflink=always "$MNT/clone" "$MNT/file"
+cat "$MNT/file" >/dev/null 2>&1 || :
+check "shared blocks: one can be replaced" repair_file --trust-list --overwrite-good --offset 16384 --length 4096
+drop_errors
 umount "$MNT"
 
 # Nothing is dropped, but what only the page cache has can't be written: ext4 does not convert its extent.
@@ -125,7 +161,7 @@ dd if=/tmp/old of="$MNT/file" bs=4096 count=8 conv=notrunc,fsync status=none
 bad_page 9
 dd if=/tmp/new of="$MNT/file" bs=4096 skip=8 seek=8 count=4 conv=notrunc status=none
 sync "$MNT/file" 2>/dev/null || :
-echo "drop 0 $(blockdev --getsize64 "/dev/$disk")" >"$list"
+drop_errors
 bad_page 4
 echo 1 >"$heals"
 check_fails "an unwritten extent: that its data is not in memory is an error" repair_file --trust-list
@@ -141,5 +177,16 @@ start=$((63 * 512))
 for fs in ext4 xfs; do
 	mount_new $fs "${disk}p1"
 	test_neighbours "$fs on a partition" 10
+
+	# The write of one would drop the other.
+	old_file
+	bad_page 4
+	bad_page 10
+	check "$fs on a partition, two bad pages: the writeback fails" write_back_all
+	echo 1 >"$heals"
+	repair_file --trust-list || :
+	check "$fs on a partition, two bad pages: the data is there" cmp "$MNT/file" /tmp/new
+	echo 0 >"$heals"
+	drop_errors
 	umount "$MNT"
 done

@@ -95,23 +95,30 @@ impl Job {
         Ok(())
     }
 
-    /// Writes the planned ranges. Returns why it stopped before the last one.
+    /// Writes the planned ranges, and what else only the page cache has: see [`Self::write_only_cached`]. Returns why it stopped before
+    /// the last one, or what is left.
     pub(super) fn write_all(
         &self,
         pieces: &mut [RepairRange],
-        only_cached: &mut OnlyCached,
+        listed: &Ranges,
+        may_write: bool,
     ) -> Option<String> {
-        let mut stopped = None;
-        let size = self.target.size();
+        let only_cached = self.write_only_cached(pieces, listed, may_write);
         let planned = |piece: &&mut RepairRange| piece.result == Outcome::Planned;
         let mut order: Vec<_> = pieces.iter_mut().filter(planned).collect();
-        order.sort_by_key(|piece| (piece.drops_folios(size), piece.cached.is_empty()));
+        let (mut only_cached, mut stopped) = match only_cached {
+            Ok(only_cached) => (only_cached, None),
+            Err(error) => (OnlyCached::default(), Some(format!("{error:#}"))),
+        };
+        // What is repaired without it is not lost by the write of a range that drops folios.
+        order
+            .sort_by_cached_key(|piece| (self.target.drops_folios(piece), piece.cached.is_empty()));
         for piece in order {
             if stopped.is_some() {
                 piece.failed("not tried");
                 continue;
             }
-            match self.write(piece, only_cached) {
+            match self.write(piece, &only_cached) {
                 Ok(mut written) if piece.result == Outcome::Planned => {
                     self.read_back(piece, &mut written);
                     if piece.result == Outcome::Planned {
@@ -125,7 +132,7 @@ impl Job {
                 }
             }
         }
-        stopped
+        stopped.or_else(|| only_cached.left(pieces))
     }
 
     /// Compares what can be read around the ranges with the backup.
@@ -164,25 +171,23 @@ impl Job {
             piece.failed("more of it is lost than when the repair was planned; run it again");
             return Ok(buffer);
         }
-        let size = self.target.size();
-        let data = piece.file_offset..piece.range().end.min(size);
+        let target = &self.target;
+        let data = piece.file_offset..piece.range().end.min(target.size());
         if piece.replaced == 0 && only_cached.has_written(&data) {
             return Ok(buffer);
         }
-        let beside = only_cached.beside(&piece.range());
-        if let Some(why) = beside.filter(|_| piece.drops_folios(size)) {
-            piece.failed(format!(
-                "only the page cache has the newest data of pages around it, which a write would drop, and which can't be written \
-                 themselves ({why}); copy the file"
-            ));
+        if target.drops_folios(piece) && only_cached.is_beside(&piece.range()) {
+            piece.failed(
+                "only the page cache has the newest data of pages around it, which a write would drop, and which could not be written \
+                 before; copy the file",
+            );
             return Ok(buffer);
         }
-        let target = &self.target;
         // Block signals between the check and the write.
         let _whole = BlockedSignals::new()?;
         target.is_the_same(piece)?;
         // Whole pages are written, and the last one extends the file.
-        let extends = piece.range().end > size;
+        let extends = piece.range().end > target.size();
         let behind = match extends {
             true => target.behind_end()?,
             false => Vec::new(),
@@ -195,7 +200,9 @@ impl Job {
             true => target.restore_size(&behind),
             false => Ok(()),
         };
-        if let Err(error) = written.and_then(|()| target.file.sync_all()) {
+        // Also if it has failed: what the page cache has again fails no other range.
+        let synced = target.file.sync_all();
+        if let Err(error) = written.and(synced) {
             piece.failed(self.why(piece, &error));
         } else if let Err(error) = restored {
             piece.failed(format!(

@@ -27,7 +27,6 @@ use crate::repair::backup::Backup;
 use crate::repair::contents::Contents;
 use crate::repair::job::{Job, has_bad_attributes, verify};
 use crate::repair::listed::{ListedRange, bad_of, beside, listed_ranges};
-use crate::repair::only_cached::OnlyCached;
 use crate::repair::plan::{ensure_no_hole, plan};
 use crate::repair::recheck::{CopiesOf, Recheck, drop_readable, ensure_complete};
 use crate::repair::target::{Target, ensure_no_snapshots, open_device};
@@ -86,7 +85,7 @@ pub enum Outcome {
     Failed,
 }
 
-/// A range of the file that is written at once: whole pages of memory.
+/// A range of the file that is written at once: whole pages of memory, and of the file if one is in two of these.
 #[derive(Debug, Clone, JsonSchema, Serialize)]
 pub struct RepairRange {
     /// The first byte, in the file.
@@ -157,31 +156,9 @@ impl RepairRange {
         self.disk_offset.is_some_and(misaligned)
     }
 
-    /// Returns whether no part of it may be written alone, also what the page cache has.
-    fn is_written_at_once(&self) -> bool {
-        // ext4 does not convert an unwritten extent for pages that it has written, in vain, before. The disk repairs whole pages of
-        // memory: none may be written in two parts.
-        let unwritten = self.flags & Extent::UNWRITTEN != 0 && !self.cached.is_empty();
-        unwritten || self.is_misaligned()
-    }
-
-    /// Returns whether a write through the page cache repairs any page of it that the page cache has.
-    fn is_written_by_page(&self) -> bool {
-        // The file gets other memory for shared pages.
-        let moves = self.shared && !self.is_cached();
-        !moves && !self.is_written_at_once()
-    }
-
     /// Returns whether the page cache has all of it.
     fn is_cached(&self) -> bool {
         self.cached.gaps(&self.range()).is_empty()
-    }
-
-    /// Returns whether its repair may drop folios, with what only they have of other pages.
-    fn drops_folios(&self, file_size: u64) -> bool {
-        // What is written behind the end of the file is truncated.
-        let truncates = self.range().end > file_size;
-        truncates || self.shared || self.is_written_at_once() || !self.is_cached()
     }
 
     fn failed(&mut self, reason: impl ToString) {
@@ -373,24 +350,18 @@ pub fn repair(host: &Host, request: &Request) -> Result<Report> {
     if request.dry_run {
         return Ok(report);
     }
-    let mut only_cached = OnlyCached::default();
     if !report.pieces.is_empty() {
         let may_write = request.invalidate_snapshots || ensure_no_snapshots(host, number).is_ok();
-        let written = job.write_only_cached(&report.pieces, &listed, may_write);
-        only_cached = written.inspect_err(|_| {
-            let _ = job.target.restore_capabilities();
-        })?;
-    }
-    if let Some(stopped) = job.write_all(&mut report.pieces, &mut only_cached) {
-        report.stopped = Some(stopped);
-    }
-    if let Some(left) = only_cached.left(&report.pieces) {
-        report.stopped.get_or_insert(left);
+        if let Some(stopped) = job.write_all(&mut report.pieces, &listed, may_write) {
+            report.stopped = Some(stopped);
+        }
     }
     if let Err(error) = job.target.restore_capabilities() {
-        report
-            .stopped
-            .get_or_insert_with(|| format!("its capabilities are gone: {error:#}; see setcap(8)"));
+        let before = report.stopped.map(|stopped| stopped + "; ");
+        let before = before.unwrap_or_default();
+        report.stopped = Some(format!(
+            "{before}its capabilities are gone: {error:#}; see setcap(8)"
+        ));
     }
     if let Err(error) = verify(host, &job, &mut report.pieces) {
         let written = |piece: &&mut RepairRange| piece.result == Outcome::Planned;

@@ -14,7 +14,6 @@ use abstractions::DirectBuffer;
 use abstractions::page_cache::cached_pages;
 use anyhow::{Context, Result};
 use rustix::io::Errno;
-use std::io;
 use std::ops::Range;
 use units::PAGE;
 
@@ -40,25 +39,21 @@ impl OnlyCached {
         self.written.gaps(range).is_empty()
     }
 
-    /// Returns why a write past the page cache of a range would lose other pages, if it would.
-    pub(super) fn beside(&self, range: &Range<u64>) -> Option<&str> {
+    /// Returns whether a write past the page cache of a range might lose other pages.
+    pub(super) fn is_beside(&self, range: &Range<u64>) -> bool {
         let start = range.start / LARGEST_FOLIO * LARGEST_FOLIO;
         let window = start..range.end.next_multiple_of(LARGEST_FOLIO);
-        let has_others = |pages: &Ranges| {
+        [&self.failed, &self.untried].iter().any(|pages| {
             let mut others = pages.within(&window);
             others.remove(range);
             !others.is_empty()
-        };
-        if has_others(&self.failed) {
-            return Some(&self.why);
-        }
-        has_others(&self.untried).then_some("they are bad as well")
+        })
     }
 
     /// Notes that a range was repaired.
     pub(super) fn repaired(&mut self, range: &Range<u64>) {
         self.failed.remove(range);
-        self.untried.remove(range);
+        self.untried.remove(&pages_around(range));
     }
 
     /// Returns what could not be written, other than of the given ranges.
@@ -73,16 +68,16 @@ impl OnlyCached {
         ))
     }
 
-    fn failed(&mut self, pages: &Ranges, why: impl FnOnce() -> String) {
-        if !pages.is_empty() && self.failed.is_empty() {
-            self.why = why();
+    fn add_failed(&mut self, pages: &Ranges, why: &str) {
+        if self.failed.is_empty() {
+            why.clone_into(&mut self.why);
         }
         self.failed.extend(pages.iter().cloned());
     }
 }
 
 /// Rounds a range to whole pages of the file.
-fn pages_of(range: &Range<u64>) -> Range<u64> {
+fn pages_around(range: &Range<u64>) -> Range<u64> {
     range.start / PAGE * PAGE..range.end.next_multiple_of(PAGE)
 }
 
@@ -96,19 +91,19 @@ impl Job {
         may_write: bool,
     ) -> Result<OnlyCached> {
         let mut found = OnlyCached::default();
+        // Linux up to 7.3 crashes if cachestat(2) is asked about a DAX file.
         if self.target.dax {
             return Ok(found);
         }
-        // It can be read, and the memory has what the page cache has.
-        let of = |result| pieces.iter().filter(move |piece| piece.result == result);
-        let settled: Ranges = of(Outcome::Failed)
-            .map(|piece| pages_of(&piece.range()))
-            .collect();
-        let planned: Ranges = of(Outcome::Planned).map(RepairRange::range).collect();
-        let others = listed.without(&planned);
-        let mut untried: Ranges = others.iter().map(pages_of).collect();
-        let later = of(Outcome::Planned).filter(|piece| !piece.is_written_by_page());
-        untried.extend(later.map(|piece| pages_of(&piece.range())));
+        let planned = || {
+            pieces
+                .iter()
+                .filter(|piece| piece.result == Outcome::Planned)
+        };
+        let others = listed.without(&planned().map(RepairRange::range).collect());
+        let mut untried: Ranges = others.iter().map(pages_around).collect();
+        let later = planned().filter(|piece| !self.target.is_written_by_page(piece));
+        untried.extend(later.map(|piece| pages_around(&piece.range())));
 
         let mut cached = Ranges::default();
         let all = 0..self.target.size().next_multiple_of(PAGE);
@@ -117,14 +112,18 @@ impl Job {
         for range in cached.iter() {
             for start in (range.start..range.end).step_by(CHUNK as usize) {
                 let chunk = start..range.end.min(start + CHUNK);
-                for part in settled.gaps(&chunk).iter() {
-                    found.untried.extend(untried.within(part).iter().cloned());
-                    for part in untried.gaps(part).iter() {
-                        self.write_cached_part(part, may_write, &mut found)?;
-                    }
+                for left in untried.within(&chunk).iter() {
+                    // The page cache also has pages that could not be read.
+                    let mut bytes = DirectBuffer::new((left.end - left.start) as usize);
+                    let missing = self.read_page_cache(left, &mut bytes)?;
+                    found.untried.extend(missing.gaps(left).iter().cloned());
+                }
+                for tried in untried.gaps(&chunk).iter() {
+                    self.write_only_cached_of(tried, may_write, &mut found)?;
                 }
             }
         }
+        found.untried.remove(&(self.target.size()..u64::MAX));
         Ok(found)
     }
 
@@ -135,7 +134,7 @@ impl Job {
             Err(error) if Errno::from_io_error(&error) == Some(Errno::NOSYS) => pages,
             cached => cached?,
         };
-        if cached == pages {
+        if cached >= pages {
             found.insert(range.clone());
         } else if cached > 0 {
             let middle = range.start + pages / 2 * PAGE;
@@ -145,59 +144,119 @@ impl Job {
         Ok(())
     }
 
-    fn write_cached_part(
+    fn write_only_cached_of(
         &self,
         range: &Range<u64>,
         may_write: bool,
         found: &mut OnlyCached,
     ) -> Result<()> {
+        let target = &self.target;
+        target.ensure_alone()?;
+        // It is read once: a page whose writeback has failed is clean, and may be evicted.
         let mut cache = DirectBuffer::new((range.end - range.start) as usize);
-        let newer = self.newer(range, &mut cache)?;
+        let missing = self.read_page_cache(range, &mut cache)?;
+        let data = range.start..target.size().clamp(range.start, range.end);
+        let newer = self.not_in_memory(&data, range.start, &mut cache)?;
+        let newer = newer.without(&missing);
+        if !may_write {
+            found.add_failed(&newer, "a write would make snapshots invalid");
+            return Ok(());
+        }
         if newer.is_empty() {
             return Ok(());
         }
-        if !may_write {
-            found.failed(&newer, || "a write would make snapshots invalid".to_owned());
-            return Ok(());
-        }
-        let all = self.write_pages(&newer, range.start, &mut cache)?;
-        let mut left = self.newer(range, &mut cache)?;
-        let mut why = all.err();
-        if why.is_some() {
-            // One that can't be written fails those that are written with it.
-            for page in left.clone().iter().flat_map(|pages| pages.clone().step_by(PAGE as usize)) {
-                let page = left.within(&(page..page + PAGE));
-                why = self.write_pages(&page, range.start, &mut cache)?.err().or(why);
-            }
-            left = self.newer(range, &mut cache)?;
-        }
+        target.ensure_alone()?;
+        let _ = target.write_buffered(&newer, range.start, &mut cache);
+        let left = self.not_in_memory(&data, range.start, &mut cache)?;
+        let left = left.common(&newer);
         found.written.extend(newer.without(&left).iter().cloned());
-        // ext4 does not convert an unwritten extent for pages that it has written, in vain, before.
-        let reason = || why.map_or("it reads back as something else".to_owned(), |error| error.to_string());
-        found.failed(&left, reason);
+        // One that can't be written has failed those that were written with it.
+        for start in left
+            .iter()
+            .flat_map(|pages| pages.clone().step_by(PAGE as usize))
+        {
+            let page = left.within(&(start..start + PAGE));
+            target.ensure_alone()?;
+            let written = target.write_buffered(&page, range.start, &mut cache);
+            let bytes = start..data.end.min(start + PAGE);
+            match written {
+                Err(error) => found.add_failed(&page, &error.to_string()),
+                Ok(())
+                    if self
+                        .not_in_memory(&bytes, range.start, &mut cache)?
+                        .is_empty() =>
+                {
+                    found.written.extend(page.iter().cloned());
+                }
+                // ext4 does not convert an unwritten extent for pages that it has written, in vain, before.
+                Ok(()) => found.add_failed(&page, "the memory has something else after a write"),
+            }
+        }
         Ok(())
     }
 
-    /// Writes pages of a buffer, which begins at `from` of the file, unless others may have the file open.
-    fn write_pages(
+    /// Returns the pages of a range whose bytes in the buffer, which begins at `from` of the file, are not in memory.
+    fn not_in_memory(
         &self,
-        pages: &Ranges,
+        range: &Range<u64>,
         from: u64,
-        cache: &mut DirectBuffer,
-    ) -> Result<io::Result<()>> {
-        self.target.ensure_alone()?;
-        Ok(self.target.write_buffered(pages, from, cache))
+        buffer: &mut DirectBuffer,
+    ) -> Result<Ranges> {
+        let whole = pages_around(range);
+        let mut memory = DirectBuffer::new((whole.end - whole.start) as usize);
+        let lost = self.read_memory(&whole, &mut memory)?;
+        let there = part(&mut memory, whole.start, range);
+        let mut differ = pages_that_differ(range.start, part(buffer, from, range), there);
+        differ.extend(lost.within(range).iter().cloned());
+        Ok(differ)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::repair::listed::ListedRange;
+
+    #[test]
+    fn pages_in_the_same_largest_folio_are_beside_a_range() {
+        let page = |at: u64| at * PAGE..(at + 1) * PAGE;
+        let pages = |at: &[u64]| at.iter().map(|at| page(*at)).collect::<Ranges>();
+        let in_next = LARGEST_FOLIO / PAGE;
+        let mut found = OnlyCached {
+            untried: pages(&[4]),
+            ..OnlyCached::default()
+        };
+        found.add_failed(&pages(&[10, 11]), "reason");
+        for (at, beside) in [(3, true), (in_next - 1, true), (in_next, false)] {
+            assert_eq!(found.is_beside(&page(at)), beside, "{at}");
+        }
+        found.repaired(&page(10));
+        found.repaired(&page(11));
+        assert!(found.is_beside(&page(3)));
+        assert!(!found.is_beside(&page(4)), "it is the range itself");
+        found.repaired(&(4 * PAGE..4 * PAGE + 1024));
+        assert!(!found.is_beside(&page(3)));
     }
 
-    /// Reads the page cache of a range; returns the pages that it has, and the memory has not.
-    fn newer(&self, range: &Range<u64>, cache: &mut DirectBuffer) -> Result<Ranges> {
-        let missing = self.read_page_cache(range, cache)?;
-        let mut memory = DirectBuffer::new((range.end - range.start) as usize);
-        let lost = self.read_memory(range, &mut memory)?;
-        let data = range.start..self.target.size().clamp(range.start, range.end);
-        let of_data = |buffer| &*part(buffer, range.start, &data);
-        let mut differ = pages_that_differ(data.start, of_data(cache), of_data(&mut memory));
-        differ.extend(lost.within(&data).iter().cloned());
-        Ok(differ.without(&missing))
+    #[test]
+    fn what_is_left_is_not_in_a_range_with_its_own_result() {
+        let own = ListedRange {
+            disk: "pmem0".into(),
+            disk_offset: 0,
+            file_offset: 0,
+            length: PAGE,
+            physical: 0,
+        };
+        let mut found = OnlyCached::default();
+        assert!(found.left(&[]).is_none());
+        found.add_failed(&Ranges::from_iter(Some(0..2 * PAGE)), "reason");
+        found.add_failed(&Ranges::from_iter(Some(4 * PAGE..5 * PAGE)), "other reason");
+        let left = found.left(&[RepairRange::kept(&own, 5 * PAGE)]).unwrap();
+        assert!(
+            left.contains(" 8192 bytes ") && left.contains(" at 4096 (reason)"),
+            "{left}"
+        );
+        found.repaired(&(0..5 * PAGE));
+        assert!(found.left(&[]).is_none());
     }
 }

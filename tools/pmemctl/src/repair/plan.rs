@@ -11,7 +11,7 @@ use anyhow::{Result, bail};
 use std::ops::Range;
 use units::PAGE;
 
-/// The largest write.
+/// Bytes of the longest range, but for what [`widen`] adds.
 pub(super) const CHUNK: u64 = 1 << 20;
 
 /// Rounds `bytes` to whole pages of memory; `memory` is the address of the first one.
@@ -122,7 +122,9 @@ fn ranges_of(extent: &Extent, requested: &[Range<u64>], places: &Places<'_>) -> 
 fn widen(pieces: &mut [RepairRange], all: &Range<u64>, places: &Places<'_>) {
     let mut previous = all.start;
     for index in 0..pieces.len() {
-        let next = pieces.get(index + 1).map_or(all.end, |next| next.file_offset);
+        let next = pieces
+            .get(index + 1)
+            .map_or(all.end, |next| next.file_offset);
         let piece = &mut pieces[index];
         if piece.is_misaligned() {
             let before = piece.file_offset % PAGE;
@@ -132,13 +134,18 @@ fn widen(pieces: &mut [RepairRange], all: &Range<u64>, places: &Places<'_>) {
                 let bad = |(_, spans): &(_, Spans)| spans.in_extent(&here).next().is_some();
                 length == 0 || !places.bad.iter().any(bad)
             };
-            if piece.range().end + behind <= next && is_good(piece.physical + piece.length, behind) {
+            if piece.range().end + behind <= next && is_good(piece.physical + piece.length, behind)
+            {
                 piece.length += behind;
             }
-            if piece.file_offset - before >= previous && is_good(piece.physical - before, before) {
+            let start = piece.disk_offset.and_then(|at| at.checked_sub(before));
+            if start.is_some()
+                && piece.file_offset - before >= previous
+                && is_good(piece.physical - before, before)
+            {
                 piece.file_offset -= before;
                 piece.physical -= before;
-                piece.disk_offset = piece.disk_offset.map(|at| at - before);
+                piece.disk_offset = start;
                 piece.length += before;
             }
         }

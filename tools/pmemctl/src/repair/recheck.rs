@@ -101,10 +101,16 @@ impl Copies for CopiesOf<'_> {
             }
             // Off the list, it can be written; in an unwritten extent, the repair has to look at its neighbours before.
             let may = self.may_write && unwritten.within(copied).is_empty();
-            if !may || target.write_cached(bytes, copied.start).is_err() {
+            if !may {
                 return Ok(Readable::Outdated);
             }
             part(&mut buffer, start, copied).copy_from_slice(bytes);
+            let one = [copied.clone()].into_iter().collect();
+            target.ensure_alone()?;
+            let written = target.write_buffered(&one, range.file_offset, &mut cached.bytes);
+            if written.is_err() || target.restore_capabilities().is_err() {
+                return Ok(Readable::Outdated);
+            }
             // It is written now.
             kept.insert(copied.clone());
         }

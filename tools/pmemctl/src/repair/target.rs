@@ -16,8 +16,8 @@ use abstractions::extents::{self, Extent};
 use abstractions::lease::Lease;
 use anyhow::{Context, Result, anyhow, bail, ensure};
 use rustix::fs::{
-    AtFlags, FallocateFlags, OFlags, ResolveFlags, StatVfsMountFlags, StatxAttributes, StatxFlags,
-    XattrFlags, fgetxattr, fsetxattr,
+    Advice, AtFlags, FallocateFlags, OFlags, ResolveFlags, StatVfsMountFlags, StatxAttributes,
+    StatxFlags, XattrFlags, fgetxattr, fsetxattr,
 };
 use rustix::io::Errno;
 use signal_hook::consts::SIGIO;
@@ -46,6 +46,7 @@ pub(super) struct Target {
     pub(super) file: File,
     pub(super) metadata: Metadata,
     pub(super) dax: bool,
+    is_ext4: bool,
     /// Its capabilities before the repair, as the attribute has them; empty if it has none.
     capabilities: Vec<u8>,
     /// Whether direct I/O goes through the page cache.
@@ -220,6 +221,8 @@ impl Target {
                 who => bail!("{name}: it is in use; end these first: {}", who.join("; ")),
             }
         }
+        // A read would read ahead, into bad pages, and evict what only the page cache has.
+        rustix::fs::fadvise(&file, 0, None, Advice::Random)?;
         // The first call reports an earlier failure of writeback, if nobody has seen it.
         file.sync_all()
             .or_else(|_| file.sync_all())
@@ -229,6 +232,7 @@ impl Target {
             path: path.to_owned(),
             metadata: file.metadata()?,
             dax: status.stx_attributes.contains(StatxAttributes::DAX),
+            is_ext4: kind == SUPPORTED[0],
             capabilities: capabilities_of(&file)
                 .with_context(|| format!("{name}: {CAPABILITIES}"))?,
             // Linux before 6.1 does not report it.
@@ -284,11 +288,7 @@ impl Target {
 
     /// Writes a range past the page cache, which drops its pages there first. What only the page cache may have is written
     /// through it, so that it is still there if the write fails; if all is to be written at once, when that has failed.
-    pub(super) fn write(
-        &self,
-        piece: &RepairRange,
-        buffer: &mut DirectBuffer,
-    ) -> io::Result<()> {
+    pub(super) fn write(&self, piece: &RepairRange, buffer: &mut DirectBuffer) -> io::Result<()> {
         let mut write = |ranges: &Ranges| {
             ranges.iter().try_for_each(|range| {
                 let bytes = part(buffer, piece.file_offset, range);
@@ -296,7 +296,7 @@ impl Target {
             })
         };
         let cached = &piece.cached;
-        if piece.is_written_at_once() {
+        if self.is_written_at_once(piece) {
             self.direct(true)?;
             return write(&[piece.range()].into_iter().collect()).inspect_err(|_| {
                 let _ = self.direct(false).and_then(|()| write(cached));
@@ -317,18 +317,32 @@ impl Target {
     ) -> io::Result<()> {
         self.direct(false)?;
         for range in ranges.iter() {
-            self.file.write_all_at(part(buffer, from, range), range.start)?;
+            self.file
+                .write_all_at(part(buffer, from, range), range.start)?;
         }
         self.file.sync_all()
     }
 
-    /// Writes what the page cache has to the memory.
-    pub(super) fn write_cached(&self, bytes: &[u8], at: u64) -> Result<()> {
-        self.ensure_alone()?;
-        self.direct(false)?;
-        self.file.write_all_at(bytes, at)?;
-        self.file.sync_all()?;
-        self.restore_capabilities()
+    /// Returns whether no part of a range may be written alone, also what the page cache has.
+    fn is_written_at_once(&self, piece: &RepairRange) -> bool {
+        // ext4 does not convert an unwritten extent for pages that it has written, in vain, before. The disk repairs whole pages of
+        // memory: none may be written in two parts.
+        let unwritten = piece.flags & Extent::UNWRITTEN != 0 && !piece.cached.is_empty();
+        self.is_ext4 && unwritten || piece.is_misaligned()
+    }
+
+    /// Returns whether a write through the page cache repairs any page of a range that the page cache has.
+    pub(super) fn is_written_by_page(&self, piece: &RepairRange) -> bool {
+        // The file gets other memory for what it shares, which ends the repair of the rest.
+        let moves = piece.shared && (!piece.is_cached() || piece.replaced > 0);
+        !moves && !self.is_written_at_once(piece)
+    }
+
+    /// Returns whether the repair of a range may drop folios, with what only they have of other pages.
+    pub(super) fn drops_folios(&self, piece: &RepairRange) -> bool {
+        // What is written behind the end of the file is truncated.
+        let truncates = piece.range().end > self.size();
+        truncates || piece.shared || self.is_written_at_once(piece) || !piece.is_cached()
     }
 
     fn direct(&self, direct: bool) -> io::Result<()> {
