@@ -16,8 +16,8 @@ pmem-io fill $MNT/file
 at=$(($(pmem-io phys $MNT/file --offset 32K) - MEMORY))
 sync
 watch_stores
-pmem-io pwrite $MNT/file --length 4096 --seed 2
-check "a plain write is seen" [ "$(undurable)" -gt 0 ]
+pmem-io map $MNT/file store=0+4K
+check "a store through a mapping is seen" [ "$(undurable)" -gt 0 ]
 sync $MNT/file
 provider bad "$at+4K"
 # 101 bytes before the bad page, and 202 behind it.
