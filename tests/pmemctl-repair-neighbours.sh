@@ -83,7 +83,7 @@ load_driver
 disk=$(disk_of "$(e820_ns)")
 list=$(errors_list_of "$(e820_ns)")
 heals=/sys/block/$disk/errors/overwrite_heals
-plan 77
+plan 83
 mkdir -p "$MNT"
 start=0
 echo 0 >"$heals"
@@ -131,6 +131,19 @@ for fs in ext4 xfs; do
 	esac
 	check "$fs, unwritten: the data is there" cmp "$MNT/file" /tmp/new
 	drop_errors
+	echo 0 >"$heals"
+
+	# Two bad pages, of which the page cache has one.
+	rm "$MNT/file"
+	fallocate -l 64K "$MNT/file"
+	bad_page 4
+	bad_page 5
+	dd if=/tmp/new of="$MNT/file" bs=4096 count=1 seek=4 conv=notrunc status=none
+	sync "$MNT/file" 2>/dev/null || :
+	echo 1 >"$heals"
+	check "$fs, partly unwritten: the repair succeeds" repair_file --trust-list
+	drop_caches
+	check "$fs, partly unwritten: the data is there" sh -c "dd if=$MNT/file bs=4096 count=1 skip=4 status=none | cmp -n 4096 - /tmp/new"
 	echo 0 >"$heals"
 	[ $fs = ext4 ] || break
 	umount "$MNT"
@@ -184,7 +197,7 @@ for fs in ext4 xfs; do
 	bad_page 10
 	check "$fs on a partition, two bad pages: the writeback fails" write_back_all
 	echo 1 >"$heals"
-	repair_file --trust-list || :
+	check_fails "$fs on a partition, two bad pages: the repair fails" repair_file --trust-list
 	check "$fs on a partition, two bad pages: the data is there" cmp "$MNT/file" /tmp/new
 	echo 0 >"$heals"
 	drop_errors

@@ -29,8 +29,9 @@ struct Cachestat {
     recently_evicted: u64,
 }
 
-/// Returns the number of pages in a range of the file, in bytes, that the page cache has. Linux up to 7.3 crashes if it is asked about
-/// a file with direct access (DAX).
+/// Returns the number of pages in a range of the file, in bytes, that the page cache has.
+///
+/// Linux up to 7.3 crashes if it is asked about a file with direct access (DAX).
 ///
 /// # Errors
 ///

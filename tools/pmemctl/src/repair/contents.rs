@@ -139,7 +139,9 @@ impl Job {
     /// Reads what can still be read of a range.
     fn recover(&self, piece: &RepairRange, buffer: &mut DirectBuffer) -> Result<Recovered> {
         let uncached = self.read_page_cache(&piece.range(), buffer)?;
-        if piece.flags & Extent::UNWRITTEN != 0 {
+        // A page that can't be read through the page cache was converted meanwhile: an unwritten one needs no memory.
+        let unwritten = self.target.dax || uncached.is_empty();
+        if unwritten && piece.flags & Extent::UNWRITTEN != 0 {
             // It has zeros, whatever is in memory. But the page cache may have data: the extent of new data stays unwritten if its
             // writeback fails.
             for range in uncached.iter() {

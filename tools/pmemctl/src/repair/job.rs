@@ -110,7 +110,7 @@ impl Job {
             Ok(only_cached) => (only_cached, None),
             Err(error) => (OnlyCached::default(), Some(format!("{error:#}"))),
         };
-        // What is repaired without it is not lost by the write of a range that drops folios.
+        // First those whose write drops no folios, then those that only the page cache has some of.
         order
             .sort_by_cached_key(|piece| (self.target.drops_folios(piece), piece.cached.is_empty()));
         for piece in order {

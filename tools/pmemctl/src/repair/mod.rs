@@ -3,8 +3,8 @@
 //! Repairs the bad ranges of a file by overwriting them, which clears the poison.
 //!
 //! All writes go through the file, never through the device, so that no other file can be affected whatever happens
-//! to this one. A write lease keeps other processes from opening or truncating the file. Before each write, the
-//! name, the length and the blocks of the file are verified.
+//! to this one. A write lease keeps other processes from opening or truncating the file. Before a range is written, the
+//! name, the length and the blocks of the file are verified; what only the page cache has is written by the lease alone.
 //!
 //! A list may have too much: stale entries, or good blocks beside bad ones. So if the driver has an exact list, listed
 //! ranges are first read past the CPU caches, and kept if they can be read.
@@ -187,6 +187,12 @@ pub struct Report {
 }
 
 impl Report {
+    fn add_stopped(&mut self, why: &str) {
+        let before = self.stopped.take();
+        let before = before.map(|stopped| stopped + "; ").unwrap_or_default();
+        self.stopped = Some(before + why);
+    }
+
     /// Returns whether all ranges are repaired, or would be.
     pub fn is_good(&self) -> bool {
         let good = |piece: &RepairRange| piece.result != Outcome::Failed;
@@ -353,14 +359,12 @@ pub fn repair(host: &Host, request: &Request) -> Result<Report> {
     if !report.pieces.is_empty() {
         let may_write = request.invalidate_snapshots || ensure_no_snapshots(host, number).is_ok();
         if let Some(stopped) = job.write_all(&mut report.pieces, &listed, may_write) {
-            report.stopped = Some(stopped);
+            report.add_stopped(&stopped);
         }
     }
     if let Err(error) = job.target.restore_capabilities() {
-        let before = report.stopped.map(|stopped| stopped + "; ");
-        let before = before.unwrap_or_default();
-        report.stopped = Some(format!(
-            "{before}its capabilities are gone: {error:#}; see setcap(8)"
+        report.add_stopped(&format!(
+            "its capabilities are gone: {error:#}; see setcap(8)"
         ));
     }
     if let Err(error) = verify(host, &job, &mut report.pieces) {
@@ -368,7 +372,7 @@ pub fn repair(host: &Host, request: &Request) -> Result<Report> {
         for piece in report.pieces.iter_mut().filter(written) {
             piece.failed("written, but whether it is still listed is unknown");
         }
-        report.stopped.get_or_insert_with(|| format!("{error:#}"));
+        report.add_stopped(&format!("{error:#}"));
     }
     let is_zero = |piece: &&RepairRange| job.backup.is_none() && piece.result != Outcome::Failed;
     report.lost = report

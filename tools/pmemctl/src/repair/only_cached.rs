@@ -4,7 +4,7 @@
 //! is not listed has older data, which an eviction would bring back. So would a write past the page cache: it drops the folios that it
 //! overlaps (`kiocb_invalidate_pages`).
 
-use crate::ranges::Ranges;
+use crate::ranges::{Ranges, common};
 use crate::repair::contents::pages_that_differ;
 use crate::repair::job::Job;
 use crate::repair::plan::CHUNK;
@@ -14,6 +14,9 @@ use abstractions::DirectBuffer;
 use abstractions::page_cache::cached_pages;
 use anyhow::{Context, Result};
 use rustix::io::Errno;
+use std::collections::BTreeMap;
+use std::fs::File;
+use std::io;
 use std::ops::Range;
 use units::PAGE;
 
@@ -27,8 +30,8 @@ pub(super) struct OnlyCached {
     written: Ranges,
     /// They could not be written.
     failed: Ranges,
-    /// Why the first of these could not.
-    why: String,
+    /// Why these could not, by the start of each part.
+    reasons: BTreeMap<u64, String>,
     /// Bad pages that are left to the repair of their range, or that nobody asked to repair.
     untried: Ranges,
 }
@@ -41,8 +44,7 @@ impl OnlyCached {
 
     /// Returns whether a write past the page cache of a range might lose other pages.
     pub(super) fn is_beside(&self, range: &Range<u64>) -> bool {
-        let start = range.start / LARGEST_FOLIO * LARGEST_FOLIO;
-        let window = start..range.end.next_multiple_of(LARGEST_FOLIO);
+        let window = folios_around(range);
         [&self.failed, &self.untried].iter().any(|pages| {
             let mut others = pages.within(&window);
             others.remove(range);
@@ -53,7 +55,7 @@ impl OnlyCached {
     /// Notes that a range was repaired.
     pub(super) fn repaired(&mut self, range: &Range<u64>) {
         self.failed.remove(range);
-        self.untried.remove(&pages_around(range));
+        self.untried.remove(range);
     }
 
     /// Returns what could not be written, other than of the given ranges.
@@ -61,24 +63,43 @@ impl OnlyCached {
         let own: Ranges = pieces.iter().map(RepairRange::range).collect();
         let left = self.failed.without(&own);
         let first = left.iter().next()?.start;
+        let (_, why) = self.reasons.range(..=first).next_back()?;
         Some(format!(
-            "only the page cache has the newest data of {} bytes of it, the first of them at {first} ({}); copy the file",
-            left.count(),
-            self.why
+            "only the page cache has the newest data of {} bytes of it, the first of them at {first} ({why}); copy the file",
+            left.count()
         ))
     }
 
     fn add_failed(&mut self, pages: &Ranges, why: &str) {
-        if self.failed.is_empty() {
-            why.clone_into(&mut self.why);
+        for range in pages.iter() {
+            self.failed.insert(range.clone());
+            self.reasons.insert(range.start, why.to_owned());
         }
-        self.failed.extend(pages.iter().cloned());
     }
 }
 
 /// Rounds a range to whole pages of the file.
 fn pages_around(range: &Range<u64>) -> Range<u64> {
     range.start / PAGE * PAGE..range.end.next_multiple_of(PAGE)
+}
+
+/// Returns the range in which a folio may overlap this one.
+fn folios_around(range: &Range<u64>) -> Range<u64> {
+    range.start / LARGEST_FOLIO * LARGEST_FOLIO..range.end.next_multiple_of(LARGEST_FOLIO)
+}
+
+/// Adds the pages of a range of a file that the page cache has.
+fn find_cached(file: &File, range: &Range<u64>, found: &mut Ranges) -> io::Result<()> {
+    let pages = (range.end - range.start) / PAGE;
+    let cached = cached_pages(file, range)?;
+    if cached >= pages {
+        found.insert(range.clone());
+    } else if cached > 0 {
+        let middle = range.start + pages / 2 * PAGE;
+        find_cached(file, &(range.start..middle), found)?;
+        find_cached(file, &(middle..range.end), found)?;
+    }
+    Ok(())
 }
 
 impl Job {
@@ -105,10 +126,21 @@ impl Job {
         let later = planned().filter(|piece| !self.target.is_written_by_page(piece));
         untried.extend(later.map(|piece| pages_around(&piece.range())));
 
-        let mut cached = Ranges::default();
+        let file = &self.target.file;
         let all = 0..self.target.size().next_multiple_of(PAGE);
-        self.find_cached(&all, &mut cached)
-            .with_context(|| format!("{}: what the page cache has", self.target.name()))?;
+        let mut cached = Ranges::default();
+        let known = find_cached(file, &all, &mut cached);
+        if known
+            .as_ref()
+            .is_err_and(|error| Errno::from_io_error(error) == Some(Errno::NOSYS))
+        {
+            // Before Linux 6.5. A read of all the file would evict what it looks for.
+            cached = planned()
+                .filter_map(|piece| common(&folios_around(&piece.range()), &all))
+                .collect();
+        } else {
+            known.with_context(|| format!("{}: what the page cache has", self.target.name()))?;
+        }
         for range in cached.iter() {
             for start in (range.start..range.end).step_by(CHUNK as usize) {
                 let chunk = start..range.end.min(start + CHUNK);
@@ -125,23 +157,6 @@ impl Job {
         }
         found.untried.remove(&(self.target.size()..u64::MAX));
         Ok(found)
-    }
-
-    /// Adds the pages of a range that the page cache has: all before Linux 6.5, which does not tell.
-    fn find_cached(&self, range: &Range<u64>, found: &mut Ranges) -> Result<()> {
-        let pages = (range.end - range.start) / PAGE;
-        let cached = match cached_pages(&self.target.file, range) {
-            Err(error) if Errno::from_io_error(&error) == Some(Errno::NOSYS) => pages,
-            cached => cached?,
-        };
-        if cached >= pages {
-            found.insert(range.clone());
-        } else if cached > 0 {
-            let middle = range.start + pages / 2 * PAGE;
-            self.find_cached(&(range.start..middle), found)?;
-            self.find_cached(&(middle..range.end), found)?;
-        }
-        Ok(())
     }
 
     fn write_only_cached_of(
@@ -234,7 +249,7 @@ mod tests {
         found.repaired(&page(11));
         assert!(found.is_beside(&page(3)));
         assert!(!found.is_beside(&page(4)), "it is the range itself");
-        found.repaired(&(4 * PAGE..4 * PAGE + 1024));
+        found.repaired(&page(4));
         assert!(!found.is_beside(&page(3)));
     }
 
@@ -256,6 +271,9 @@ mod tests {
             left.contains(" 8192 bytes ") && left.contains(" at 4096 (reason)"),
             "{left}"
         );
+        found.repaired(&(0..4 * PAGE));
+        let left = found.left(&[]).unwrap();
+        assert!(left.contains(" at 16384 (other reason)"), "{left}");
         found.repaired(&(0..5 * PAGE));
         assert!(found.left(&[]).is_none());
     }

@@ -108,7 +108,8 @@ impl Copies for CopiesOf<'_> {
             let one = [copied.clone()].into_iter().collect();
             target.ensure_alone()?;
             let written = target.write_buffered(&one, range.file_offset, &mut cached.bytes);
-            if written.is_err() || target.restore_capabilities().is_err() {
+            let restored = target.restore_capabilities();
+            if written.is_err() || restored.is_err() {
                 return Ok(Readable::Outdated);
             }
             // It is written now.

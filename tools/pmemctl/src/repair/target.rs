@@ -222,7 +222,7 @@ impl Target {
             }
         }
         // A read would read ahead, into bad pages, and evict what only the page cache has.
-        rustix::fs::fadvise(&file, 0, None, Advice::Random)?;
+        let _ = rustix::fs::fadvise(&file, 0, None, Advice::Random);
         // The first call reports an earlier failure of writeback, if nobody has seen it.
         file.sync_all()
             .or_else(|_| file.sync_all())
@@ -435,16 +435,21 @@ impl Target {
             "its size changed during the repair; run it again"
         );
         self.ensure_alone()?;
-        let there = self.extents(piece.range())?.iter().any(|extent| {
-            extent.logical <= piece.file_offset
-                && extent.logical.saturating_add(extent.length) >= piece.range().end
-                && extent.physical + (piece.file_offset - extent.logical) == piece.physical
+        let is_there = |extent: &&Extent| {
+            let place = |at: u64, logical: u64| at.wrapping_sub(logical);
+            place(extent.physical, extent.logical) == place(piece.physical, piece.file_offset)
                 && (extent.flags ^ piece.flags) & Extent::SHARED == 0
-                // ext4 writes zeros to a short rest of an unwritten extent.
+                // A write converts a part of an unwritten extent; ext4 writes zeros to a short rest of it.
                 && extent.flags & Extent::UNWRITTEN & !piece.flags == 0
-        });
+        };
+        let extents = self.extents(piece.range())?;
+        let there: Ranges = extents
+            .iter()
+            .filter(is_there)
+            .map(|extent| extent.logical..extent.logical.saturating_add(extent.length))
+            .collect();
         ensure!(
-            there,
+            there.gaps(&piece.range()).is_empty(),
             "its blocks were moved during the repair; run it again"
         );
         Ok(())
