@@ -261,9 +261,18 @@ impl Executor {
         })
     }
 
-    /// Returns whether this is a data race that the driver has no part in: the kernel has some.
+    /// Returns whether this is a data race that the driver has no part in: the kernel has some. An access of an interrupt is none of what
+    /// it has interrupted, which is below it in the stack.
     fn is_race_of_others(&self, report: &Report) -> bool {
-        report.title.contains("KCSAN: data-race") && !report.mentions(&format!("[{}]", self.driver))
+        let driver = format!("[{}]", self.driver);
+        let has = |line: &str, texts: &[&str]| texts.iter().any(|text| line.contains(text));
+        let mut interrupted = false;
+        let mut is_own = |line: &String| {
+            interrupted &= !has(line, &[" by task ", " by interrupt "]);
+            interrupted |= has(line, &["asm_sysvec_", "asm_common_interrupt"]);
+            !interrupted && line.contains(&driver)
+        };
+        report.title.contains("KCSAN: data-race") && !report.lines.iter().any(&mut is_own)
     }
 
     /// Returns whether the kernel has reported more in the time of this log than data races of others, each of which counts as a warning
@@ -743,6 +752,10 @@ mod tests {
         let race = "BUG: KCSAN: data-race in a / b\n\nread by task 1:\n a+0x1/0x2";
         assert!(of_others(race));
         assert!(!of_others(&format!("{race} [rust_pmem]")));
+        let interrupt = "\nwrite by interrupt on cpu 0:\n b+0x1/0x2\n asm_sysvec_apic_timer_interrupt+0x1/0x2\n c+0x1/0x2 [rust_pmem]\n";
+        assert!(of_others(&format!("{race}\n{interrupt}")));
+        let other_stack = "\nread to 0x1 of 8 bytes by task 2 on cpu 1:\n d+0x1/0x2 [rust_pmem]";
+        assert!(!of_others(&format!("{race}\n{interrupt}{other_stack}")));
         let use_after_free = "BUG: KASAN: slab-use-after-free in a+0x1/0x2";
         assert!(!of_others(use_after_free));
         assert!(!of_others(&format!("{use_after_free}\n{race}")));
