@@ -54,6 +54,11 @@ impl Extent {
             ..Self::default()
         }
     }
+
+    /// Its bytes in the file.
+    pub fn range(&self) -> Range<u64> {
+        self.logical..self.logical.saturating_add(self.length)
+    }
 }
 
 /// `FIEMAP_EXTENT_LAST`.

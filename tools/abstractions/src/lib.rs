@@ -4,8 +4,8 @@
 //!
 //! A [`Mapping`] of a file, whose bytes may change or fault at any time, and what the kernel does with
 //! its pages ([`pinning`]); SIGBUS as an error ([`sigbus`]); pages that a process supplies on demand
-//! ([`userfault`]); what the page cache has ([`page_cache`]); cache write-back ([`cache`]) and the time-stamp counter ([`tsc`]); io_uring
-//! ([`ring`], [`queue`]); ioctls of block devices ([`ioctl`], [`raw_ioctl`]) and of file systems ([`extents`], [`xattr`],
+//! ([`userfault`]); what the page cache has ([`page_cache`]); cache write-back ([`cache`]) and the time-stamp
+//! counter ([`tsc`]); io_uring ([`ring`], [`queue`]); ioctls of block devices ([`ioctl`], [`raw_ioctl`]) and of file systems ([`extents`], [`xattr`],
 //! [`xfs_parents`]); errors that file systems report ([`fs_errors`]); leases
 //! ([`lease`]); kernel modules ([`module`]); what runs between fork and exec, and signal masks
 //! ([`process`]); child processes without privileges ([`sandbox`]); [`mark`] for the power-failure plugin.

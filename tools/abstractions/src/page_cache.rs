@@ -46,7 +46,8 @@ pub fn cached_pages(file: &File, range: &Range<u64>) -> io::Result<u64> {
         length: range.end - range.start,
     };
     let mut found = Cachestat::default();
-    // SAFETY: The kernel reads one structure and writes the other, which have its layout and live longer than the call.
+    // SAFETY: cachestat(2) reads a `struct cachestat_range` and writes a `struct cachestat`: both pointers are to locals of
+    // that layout, which live longer than the call.
     let answer = unsafe {
         libc::syscall(
             CACHESTAT,

@@ -11,6 +11,11 @@ pub fn common(one: &Range<u64>, other: &Range<u64>) -> Option<Range<u64>> {
     (!both.is_empty()).then_some(both)
 }
 
+/// Returns the range in multiples of `unit` that has this one.
+pub fn rounded_out(range: &Range<u64>, unit: u64) -> Range<u64> {
+    range.start / unit * unit..range.end.next_multiple_of(unit)
+}
+
 /// A set of numbers as ranges in order, which are not empty and do not touch.
 ///
 /// Arguments may be empty ranges, which have no effect.

@@ -2,7 +2,7 @@
 
 //! The new contents of a range: the bytes that can still be read, and the rest from the backup or zeros.
 
-use crate::ranges::{Ranges, common};
+use crate::ranges::{Ranges, common, rounded_out};
 use crate::repair::job::Job;
 use crate::repair::target::{is_lost, part};
 use crate::repair::{Comparison, RepairRange};
@@ -48,10 +48,7 @@ fn lost_parts(
     read: &mut dyn FnMut(Range<u64>) -> io::Result<()>,
 ) -> io::Result<Ranges> {
     // A block with a bad sector is bad.
-    let blocks = |range: &Range<u64>| {
-        let blocks = range.start / unit * unit..range.end.next_multiple_of(unit);
-        common(&blocks, all)
-    };
+    let blocks = |range: &Range<u64>| common(&rounded_out(range, unit), all);
     let mut lost: Ranges = bad.iter().filter_map(blocks).collect();
     for good in lost.gaps(all).iter() {
         match read(good.clone()) {

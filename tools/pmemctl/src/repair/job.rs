@@ -288,8 +288,7 @@ pub(super) fn verify(host: &Host, job: &Job, pieces: &mut [RepairRange]) -> Resu
         let mut moved = false;
         let mut listed = false;
         for extent in job.target.extents(piece.range())? {
-            let its = extent.logical..extent.logical.saturating_add(extent.length);
-            if let Some(part) = common(&piece.range(), &its) {
+            if let Some(part) = common(&piece.range(), &extent.range()) {
                 let physical = extent.physical + (part.start - extent.logical);
                 moved |= physical != piece.physical + (part.start - piece.file_offset);
                 let place = physical..physical + (part.end - part.start);

@@ -252,7 +252,7 @@ fn find_pieces(
             let unwritten: Ranges = extents
                 .iter()
                 .filter(|extent| extent.flags & Extent::UNWRITTEN != 0)
-                .map(|extent| extent.logical..extent.logical.saturating_add(extent.length))
+                .map(Extent::range)
                 .collect();
             let copies = CopiesOf {
                 job,
@@ -334,6 +334,11 @@ pub fn repair(host: &Host, request: &Request) -> Result<Report> {
     };
     // Read all sources before anything is changed.
     job.read_sources(&mut report, request.force)?;
+    let snapshots = match request.invalidate_snapshots {
+        true => Ok(()),
+        false => ensure_no_snapshots(host, number),
+    };
+    let may_write = snapshots.is_ok();
     let is_planned = |piece: &RepairRange| piece.result == Outcome::Planned;
     if report.pieces.iter().any(is_planned) {
         // fsync(2) writes such data to the journal only.
@@ -343,9 +348,7 @@ pub fn repair(host: &Host, request: &Request) -> Result<Report> {
              the file system without data=journal",
             job.target.name()
         );
-        if !request.invalidate_snapshots {
-            ensure_no_snapshots(host, number).with_context(|| job.target.name())?;
-        }
+        snapshots.with_context(|| job.target.name())?;
     }
     if has_bad_attributes(host, &job, number)? {
         report.stopped = Some(
@@ -357,7 +360,6 @@ pub fn repair(host: &Host, request: &Request) -> Result<Report> {
         return Ok(report);
     }
     if !report.pieces.is_empty() {
-        let may_write = request.invalidate_snapshots || ensure_no_snapshots(host, number).is_ok();
         if let Some(stopped) = job.write_all(&mut report.pieces, &listed, may_write) {
             report.add_stopped(&stopped);
         }

@@ -1,10 +1,10 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! Writes what only the page cache has of the file. A bad page fails the writeback of all that is written with it, so that memory that
-//! is not listed has older data, which an eviction would bring back. So would a write past the page cache: it drops the folios that it
-//! overlaps (`kiocb_invalidate_pages`).
+//! Writes what only the page cache has of the file. A bad page fails the writeback of all that is written with it, so that
+//! memory that is not listed has older data, which an eviction would bring back. So would a write past the page cache: it
+//! drops the folios that it overlaps (`kiocb_invalidate_pages`).
 
-use crate::ranges::{Ranges, common};
+use crate::ranges::{Ranges, common, rounded_out};
 use crate::repair::contents::pages_that_differ;
 use crate::repair::job::Job;
 use crate::repair::plan::CHUNK;
@@ -80,12 +80,12 @@ impl OnlyCached {
 
 /// Rounds a range to whole pages of the file.
 fn pages_around(range: &Range<u64>) -> Range<u64> {
-    range.start / PAGE * PAGE..range.end.next_multiple_of(PAGE)
+    rounded_out(range, PAGE)
 }
 
 /// Returns the range in which a folio may overlap this one.
 fn folios_around(range: &Range<u64>) -> Range<u64> {
-    range.start / LARGEST_FOLIO * LARGEST_FOLIO..range.end.next_multiple_of(LARGEST_FOLIO)
+    rounded_out(range, LARGEST_FOLIO)
 }
 
 /// Adds the pages of a range of a file that the page cache has.

@@ -62,7 +62,7 @@ impl<'a> Places<'a> {
 
 /// Returns the ranges of an extent to write: all pages with some of the `requested` bytes of the file.
 fn ranges_of(extent: &Extent, requested: &[Range<u64>], places: &Places<'_>) -> Vec<RepairRange> {
-    let all = extent.logical..extent.logical.saturating_add(extent.length);
+    let all = extent.range();
     let mut found: Vec<RepairRange> = Vec::new();
     let mut ranges: Vec<_> = requested
         .iter()
@@ -194,8 +194,7 @@ pub(super) fn plan(
 
 /// Fails if a part of the range has no block that could be written.
 pub(super) fn ensure_no_hole(extents: &[Extent], range: &Range<u64>) -> Result<()> {
-    let all = |extent: &Extent| extent.logical..extent.logical.saturating_add(extent.length);
-    let allocated: Ranges = extents.iter().map(all).collect();
+    let allocated: Ranges = extents.iter().map(Extent::range).collect();
     if let Some(hole) = allocated.gaps(range).iter().next() {
         bail!(
             "bytes {} to {} are a hole, which has no memory to overwrite; write them into the file by other means, such as dd(1), \

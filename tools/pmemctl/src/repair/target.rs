@@ -69,8 +69,10 @@ fn capabilities_of(file: &File) -> io::Result<Vec<u8>> {
     Ok(value)
 }
 
-/// Magic numbers of statfs(2): ext2, ext3 and ext4; XFS.
-const SUPPORTED: [u64; 2] = [0xef53, 0x5846_5342];
+/// The magic number of ext2, ext3 and ext4 in statfs(2).
+const EXT4: u64 = 0xef53;
+/// That of XFS.
+const XFS: u64 = 0x5846_5342;
 
 /// The volumes of all disks of persistent memory.
 fn volumes(host: &Host) -> Result<Vec<Volume>> {
@@ -155,7 +157,7 @@ impl Target {
         ensure!(metadata.is_file(), "{name}: this is no regular file");
         let kind = rustix::fs::fstatfs(&handle)?.f_type as u64;
         ensure!(
-            SUPPORTED.contains(&kind),
+            [EXT4, XFS].contains(&kind),
             "{name}: only files of ext4 and XFS are repaired"
         );
         let number = DeviceNumber::from_rdev(metadata.dev());
@@ -232,7 +234,7 @@ impl Target {
             path: path.to_owned(),
             metadata: file.metadata()?,
             dax: status.stx_attributes.contains(StatxAttributes::DAX),
-            is_ext4: kind == SUPPORTED[0],
+            is_ext4: kind == EXT4,
             capabilities: capabilities_of(&file)
                 .with_context(|| format!("{name}: {CAPABILITIES}"))?,
             // Linux before 6.1 does not report it.
@@ -289,37 +291,42 @@ impl Target {
     /// Writes a range past the page cache, which drops its pages there first. What only the page cache may have is written
     /// through it, so that it is still there if the write fails; if all is to be written at once, when that has failed.
     pub(super) fn write(&self, piece: &RepairRange, buffer: &mut DirectBuffer) -> io::Result<()> {
-        let mut write = |ranges: &Ranges| {
-            ranges.iter().try_for_each(|range| {
-                let bytes = part(buffer, piece.file_offset, range);
-                self.file.write_all_at(bytes, range.start)
-            })
-        };
-        let cached = &piece.cached;
+        let (start, cached) = (piece.file_offset, &piece.cached);
         if self.is_written_at_once(piece) {
-            self.direct(true)?;
-            return write(&[piece.range()].into_iter().collect()).inspect_err(|_| {
-                let _ = self.direct(false).and_then(|()| write(cached));
-            });
+            let all = Ranges::from_iter([piece.range()]);
+            return self
+                .write_ranges(true, &all, start, buffer)
+                .inspect_err(|_| {
+                    let _ = self.write_ranges(false, cached, start, buffer);
+                });
         }
-        self.direct(false)?;
-        write(cached)?;
-        self.direct(true)?;
-        write(&cached.gaps(&piece.range()))
+        self.write_ranges(false, cached, start, buffer)?;
+        self.write_ranges(true, &cached.gaps(&piece.range()), start, buffer)
     }
 
-    /// Writes ranges of a buffer, which begins at `from` of the file, through the page cache.
+    /// Writes ranges of a buffer, which begins at `from` of the file, with or without `O_DIRECT`.
+    fn write_ranges(
+        &self,
+        direct: bool,
+        ranges: &Ranges,
+        from: u64,
+        buffer: &mut DirectBuffer,
+    ) -> io::Result<()> {
+        self.direct(direct)?;
+        ranges.iter().try_for_each(|range| {
+            let bytes = part(buffer, from, range);
+            self.file.write_all_at(bytes, range.start)
+        })
+    }
+
+    /// Writes ranges of a buffer, which begins at `from` of the file, through the page cache, and makes them durable.
     pub(super) fn write_buffered(
         &self,
         ranges: &Ranges,
         from: u64,
         buffer: &mut DirectBuffer,
     ) -> io::Result<()> {
-        self.direct(false)?;
-        for range in ranges.iter() {
-            self.file
-                .write_all_at(part(buffer, from, range), range.start)?;
-        }
+        self.write_ranges(false, ranges, from, buffer)?;
         self.file.sync_all()
     }
 
@@ -400,10 +407,9 @@ impl Target {
         let block = rustix::fs::fstatvfs(&self.file)?.f_frsize;
         let behind = self.size().next_multiple_of(block)..u64::MAX;
         let extents = self.extents(behind.clone())?;
-        let parts = extents.iter().filter_map(|extent| {
-            let all = extent.logical..extent.logical.saturating_add(extent.length);
-            common(&all, &behind)
-        });
+        let parts = extents
+            .iter()
+            .filter_map(|extent| common(&extent.range(), &behind));
         Ok(parts.collect())
     }
 
@@ -443,11 +449,7 @@ impl Target {
                 && extent.flags & Extent::UNWRITTEN & !piece.flags == 0
         };
         let extents = self.extents(piece.range())?;
-        let there: Ranges = extents
-            .iter()
-            .filter(is_there)
-            .map(|extent| extent.logical..extent.logical.saturating_add(extent.length))
-            .collect();
+        let there: Ranges = extents.iter().filter(is_there).map(Extent::range).collect();
         ensure!(
             there.gaps(&piece.range()).is_empty(),
             "its blocks were moved during the repair; run it again"
