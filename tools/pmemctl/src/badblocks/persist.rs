@@ -407,8 +407,9 @@ fn with_part(known: &Errors, part: &Range<u64>, listed: &Errors) -> Errors {
     known.without(&covered).and(&now)
 }
 
-/// Puts the saved errors of a device's memory back on its list.
-pub fn restore(host: &Host, device: &Device, folder: &Path) -> RestoreReport {
+/// Puts the saved errors of a device's memory back on its list. With `only_later`, a saved list is used only if it is a later
+/// copy of one that the disk has had since the boot.
+pub fn restore(host: &Host, device: &Device, folder: &Path, only_later: bool) -> RestoreReport {
     let mut report = RestoreReport {
         disk: device.disk().map(|disk| disk.name().to_owned()),
         device: device.name,
@@ -419,7 +420,7 @@ pub fn restore(host: &Host, device: &Device, folder: &Path) -> RestoreReport {
         refusal: None,
         reasons: Vec::new(),
     };
-    if let Err(error) = try_restore(host, device, folder, &mut report) {
+    if let Err(error) = try_restore(host, device, folder, only_later, &mut report) {
         let refused = error.downcast_ref::<Refused>();
         report.refusal = refused.map(|refused| refused.refusal);
         report.result = match refused {
@@ -435,6 +436,7 @@ fn try_restore(
     host: &Host,
     device: &Device,
     folder: &Path,
+    only_later: bool,
     report: &mut RestoreReport,
 ) -> Result<()> {
     let region = Region::find(host, device.name.region)
@@ -478,6 +480,9 @@ fn try_restore(
     };
     let mut now = of_this_boot(&saved, &boot);
     let seen = Seen::new(host, &boot, &saved);
+    if only_later && !seen.has_older(list.sequence) {
+        return Ok(());
+    }
     let listed = list.read()?;
     let missing = missing(&saved, &list, &listed);
     report.bad_sectors = saved.errors.within(&list.covers).all().sectors();
@@ -543,7 +548,7 @@ mod tests {
 
         fn restore(&self) -> RestoreReport {
             let device = Device::find(&self.host, "pfn0.0".parse().unwrap()).unwrap();
-            restore(&self.host, &device, &self.state())
+            restore(&self.host, &device, &self.state(), false)
         }
 
         fn refusal(&self) -> Option<Refusal> {
@@ -573,7 +578,8 @@ mod tests {
         let region = Region::find(&machine.host, 0).unwrap();
         let saved = serde_json::to_value(save(&region, &folder)).unwrap();
         let device = Device::find(&machine.host, "pfn0.0".parse().unwrap()).unwrap();
-        let restored = serde_json::to_value(restore(&machine.host, &device, &folder)).unwrap();
+        let restored =
+            serde_json::to_value(restore(&machine.host, &device, &folder, false)).unwrap();
         for report in [saved, restored] {
             let file = report["file"].as_str().unwrap();
             assert!(file.ends_with(r"/\xff/e820-20000000.json"), "{file}");
@@ -630,7 +636,7 @@ mod tests {
         machine.lists("8 8");
         let region = Region::find(&machine.host, 0).unwrap();
         let device = Device::find(&machine.host, "pfn0.0".parse().unwrap()).unwrap();
-        let restored = restore(&machine.host, &device, &copy);
+        let restored = restore(&machine.host, &device, &copy, false);
         assert_eq!(restored.result, RestoreOutcome::ThereAlready);
         let before = fs::read(&file).unwrap();
         assert_eq!(save(&region, &copy).repaired_sectors, 8);
@@ -640,7 +646,7 @@ mod tests {
         other.errors = other.errors.within(&(6156..6168));
         fs::write(&file, other.to_text().unwrap()).unwrap();
         assert_eq!(
-            restore(&machine.host, &device, &copy).result,
+            restore(&machine.host, &device, &copy, false).result,
             RestoreOutcome::ThereAlready
         );
 
@@ -650,15 +656,47 @@ mod tests {
             .and(&Errors::of("user", std::iter::once(6244..6245).collect()));
         fs::write(&file, other.to_text().unwrap()).unwrap();
         assert_eq!(
-            restore(&machine.host, &device, &copy).result,
+            restore(&machine.host, &device, &copy, false).result,
             RestoreOutcome::Failed
         );
         fs::write(&file, &before).unwrap();
         machine.write("proc/sys/kernel/random/boot_id", "boot-3");
         assert_eq!(
-            restore(&machine.host, &device, &copy).result,
+            restore(&machine.host, &device, &copy, false).result,
             RestoreOutcome::Failed
         );
+    }
+
+    #[test]
+    fn only_a_later_copy_is_used_if_that_is_asked_for() {
+        let machine = FakeSysfs::new();
+        machine.lists("8 8\n16 8");
+        machine.save();
+        let copy = machine.folder.path().join("copy");
+        fs::create_dir(&copy).unwrap();
+        let file = copy.join("e820-20000000.json");
+        fs::copy(machine.file(), &file).unwrap();
+        machine.lists("8 8");
+        machine.save();
+        machine.write("proc/sys/kernel/random/boot_id", "boot-2");
+        let device = Device::find(&machine.host, "pfn0.0".parse().unwrap()).unwrap();
+        let later = |folder: &Path| restore(&machine.host, &device, folder, true).result;
+        assert_eq!(later(&machine.state()), RestoreOutcome::NothingSaved);
+        machine.lists("8 8\n16 8");
+        assert_eq!(
+            restore(&machine.host, &device, &copy, false).result,
+            RestoreOutcome::ThereAlready
+        );
+        assert_eq!(later(&machine.state()), RestoreOutcome::ThereAlready);
+
+        // An older one, below a mount point for example; and another list.
+        machine.lists("8 8");
+        assert_eq!(later(&copy), RestoreOutcome::NothingSaved);
+        let mut other = machine.saved();
+        other.id = ID.replace('1', "2");
+        other.generation += 1;
+        fs::write(&file, other.to_text().unwrap()).unwrap();
+        assert_eq!(later(&copy), RestoreOutcome::NothingSaved);
     }
 
     #[test]

@@ -30,6 +30,11 @@ pub const PAGE: Page = Page {
             "/usr/lib/systemd/system/pmemctl-restore.service",
             "Runs \"pmemctl errors restore --all\" at boot.",
         ),
+        (
+            "/usr/share/initramfs-tools/scripts/local-bottom/rust_pmem",
+            "Runs \"pmemctl errors restore --all --later-copy\" once the root file system is mounted; for dracut, \
+             /usr/lib/dracut/modules.d/90rust_pmem/restore.sh.",
+        ),
     ],
     examples: &[(
         "pmemctl errors restore --all",
@@ -49,6 +54,11 @@ pub const PAGE: Page = Page {
 pub struct Restore {
     #[command(flatten)]
     place: StateDir,
+    /// Use a saved list only if it is a later copy of one that the disk has had since the boot
+    ///
+    /// For an initramfs, which has an older copy: its errors that were repaired since then leave the lists.
+    #[arg(long)]
+    later_copy: bool,
     /// Print one JSON object
     #[arg(long)]
     json: bool,
@@ -64,7 +74,7 @@ pub fn restore(arguments: &Restore) -> Result<Status> {
     let devices = arguments.which.devices(&host)?;
     let reports: Vec<_> = devices
         .iter()
-        .map(|device| persist::restore(&host, device, folder))
+        .map(|device| persist::restore(&host, device, folder, arguments.later_copy))
         .collect();
     if arguments.json {
         json(&Reports { reports: &reports })?;
