@@ -17,13 +17,11 @@ pmem_rule=/etc/udev/rules.d/59-pmemctl.rules
 pmem_saved=
 [ ! -e /etc/machine-id ] || pmem_saved=/etc/machine-id
 for pmem_list in /var/lib/pmemctl/*.json; do
-	[ ! -e "$pmem_list" ] || pmem_saved="$pmem_saved $pmem_list"
+	[ ! -f "$pmem_list" ] || pmem_saved="$pmem_saved $pmem_list"
 done
 
-# is_on_pmem SOURCE: a file system from SOURCE is on persistent memory, itself or through other block devices. Where lsblk has
-# no sysfs, as in a chroot, it may be: drivers too many are harmless.
+# is_on_pmem SOURCE: a file system from SOURCE is on persistent memory, itself or through other block devices.
 is_on_pmem() {
-	[ -d /sys/dev/block ] || return 0
 	lsblk --inverse --noheadings --raw --output NAME "$1" 2>/dev/null | grep -q '^pmem'
 }
 
@@ -33,11 +31,21 @@ is_system_on_pmem() {
 	# shellcheck source=/dev/null
 	[ ! -e /etc/initramfs-tools/conf.d/rust_pmem ] || . /etc/initramfs-tools/conf.d/rust_pmem
 	[ "${PMEM:-}" != y ] || return 0
-	for pmem_directory in / /usr /var; do
-		! is_on_pmem "$(findmnt --nofsroot --noheadings --output SOURCE "$pmem_directory")" || return 0
-		! is_on_pmem "$(findmnt --fstab --evaluate --noheadings --output SOURCE "$pmem_directory")" || return 0
+	# Without /proc or sysfs, as in a chroot, nobody knows: drivers too many are harmless.
+	{ [ -e /proc/self/mountinfo ] && [ -d /sys/dev/block ]; } || return 0
+	for pmem_directory in / /usr /var /var/lib /var/lib/pmemctl; do
+		# There may be several, one on top of the other.
+		for pmem_source in $(findmnt --nofsroot --noheadings --output SOURCE "$pmem_directory") \
+			$(findmnt --fstab --evaluate --noheadings --output SOURCE "$pmem_directory"); do
+			! is_on_pmem "$pmem_source" || return 0
+		done
 	done
 	return 1
+}
+
+# has_namespaces: dracut's image for this machine has nd_pmem.
+has_namespaces() {
+	ls -d /sys/bus/nd/devices/namespace* >/dev/null 2>&1
 }
 
 # installed_drivers: those of the kernel's own drivers that a kernel here has; all if none can be found. Those that each kernel with
@@ -64,7 +72,8 @@ installed_drivers() {
 }
 
 # keep_drivers: lists the kernel's own drivers in the configuration of initramfs-tools and dracut, if the machine needs them to
-# boot. Called before pmemctl is removed, and with it the code that copies them.
+# boot. Called before pmemctl is removed, and with it the code that copies them. A removal that a power failure cuts off is not
+# begun anew, so the lists are durable at the end.
 keep_drivers() {
 	is_system_on_pmem || return 0
 	pmem_drivers=$(installed_drivers)
@@ -75,12 +84,13 @@ keep_drivers() {
 	done
 	if [ -d ${pmem_list%/*} ] && [ -n "$pmem_unlisted" ]; then
 		# shellcheck disable=SC2086 # a list
-		printf '%s\n' '' '# For persistent memory; written when pmemctl was removed.' $pmem_unlisted >>$pmem_list || return
+		printf '%s\n' '' '# For persistent memory; written when pmemctl was removed.' $pmem_unlisted >>$pmem_list && sync $pmem_list || return
 		echo "pmemctl: the root file system, /usr or /var is, or may be, on persistent memory: $pmem_list now has its drivers."
 	fi
 	pmem_list=/etc/dracut.conf.d/pmem-drivers.conf
-	if [ -d ${pmem_list%/*} ]; then
-		printf '%s\n' '# For persistent memory; written when pmemctl was removed.' "add_drivers+=\" $pmem_drivers \"" >$pmem_list || return
+	if [ -d ${pmem_list%/*} ] && ! grep -qs '^ *add_drivers+=.*\bnd_pmem\b' $pmem_list; then
+		printf '%s\n' '' '# For persistent memory; written when pmemctl was removed.' "add_drivers+=\" $pmem_drivers \"" >>$pmem_list &&
+			sync $pmem_list || return
 		echo "pmemctl: the root file system, /usr or /var is, or may be, on persistent memory: $pmem_list now has its drivers."
 	fi
 }

@@ -17,6 +17,8 @@ check() {
 	done
 	# dracut does not look at /var.
 	! is_system_on_pmem || return 0
+	# nd_pmem would serve them all, and blkid would read bad pages of their disks before these are listed.
+	! has_namespaces || return 0
 	return 255
 }
 
@@ -27,5 +29,7 @@ installkernel() { hostonly='' instmods $pmem_modules; }
 install() {
 	inst_multiple /usr/sbin/pmemctl $pmem_files
 	# Saved errors are of this machine.
-	[[ ! $hostonly ]] || inst_multiple $pmem_saved
+	[[ $hostonly ]] || return 0
+	inst_multiple $pmem_saved
+	inst_hook pre-pivot 10 "$moddir/restore.sh"
 }

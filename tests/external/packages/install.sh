@@ -43,9 +43,12 @@ expected() {
 		echo ".$1/share/pmemctl/schema/${schema##*/}"
 	done
 	if [ "$1" = /usr ]; then
+		echo ./usr/share/initramfs-tools/conf-hooks.d/rust_pmem
 		echo ./usr/share/initramfs-tools/hooks/rust_pmem
+		echo ./usr/share/initramfs-tools/scripts/local-bottom/rust_pmem
 		echo ./usr/share/pmemctl/initramfs.sh
 		echo ./usr/lib/dracut/modules.d/90rust_pmem/module-setup.sh
+		echo ./usr/lib/dracut/modules.d/90rust_pmem/restore.sh
 	fi
 	for page in "$build"/man/pmemctl*.1; do
 		echo ".$1/share/man/man1/${page##*/}"
@@ -106,24 +109,37 @@ echo 1.2.3-other >"$dest/kdir/include/config/kernel.release"
 # Two kernels: one of them has no virtio_pmem, the other no cxl_pmem, and a third one has no driver at all.
 root=$dest/root
 mkdir -p "$root/bin" "$root/modules/1" "$root/modules/2" "$root/modules/3" "$root/initramfs-tools" "$root/dracut.conf.d"
-printf '#!/bin/sh\necho /dev/root\n' >"$root/bin/findmnt"
 # shellcheck disable=SC2016 # for that script
-printf '#!/bin/sh\necho "$root_disk"\n' >"$root/bin/lsblk"
+printf '#!/bin/sh\nprintf "%%s\\n" $root_disk\n' >"$root/bin/findmnt"
+# shellcheck disable=SC2016 # for that script
+printf '#!/bin/sh\nfor disk; do :; done\necho "$disk"\n' >"$root/bin/lsblk"
 # shellcheck disable=SC2016 # for that script
 printf '#!/bin/sh\ncase $2:$3 in 1:virtio_pmem | 2:cxl_pmem | 3:*) exit 1 ;; esac\n' >"$root/bin/modinfo"
 chmod 755 "$root"/bin/*
 sed -e "s,/etc/dracut.conf.d,$root/dracut.conf.d," -e "s,/etc/initramfs-tools,$root/initramfs-tools," \
-	-e "s,/lib/modules/,$root/modules/," -e "s,/sys/dev/block,$root," "$top/contrib/initramfs.sh" >"$root/initramfs.sh"
-# keep_drivers DISK: calls it with the root file system on this disk.
+	-e "s,/lib/modules/,$root/modules/," -e "s,/sys/dev/block,$root," -e "s,/var/lib/pmemctl/,$root/," "$top/contrib/initramfs.sh" \
+	>"$root/initramfs.sh"
+mkdir "$root/directory.json"
+touch "$root/list.json"
+# shellcheck disable=SC2016 # for that shell
+[ "$(sh -euc '. "$0"; echo $pmem_saved' "$root/initramfs.sh" | sed 's,^/etc/machine-id ,,')" = "$root/list.json" ] ||
+	fail "an initramfs gets other lists than there are"
+# keep_drivers DISK: calls it with the root file system on this disk, or on several, one on top of the other.
 keep_drivers() { root_disk=$1 PATH=$root/bin:$PATH sh -euc ". '$root/initramfs.sh' && keep_drivers"; }
 printf '%s\n' loop nd_pmem >"$root/initramfs-tools/modules"
 listed=$(keep_drivers vda) || fail "a removal can't look for the root file system"
 [ -z "$listed$(ls -A "$root/dracut.conf.d")" ] || fail "a removal lists drivers without need"
-keep_drivers pmem0 >"$root/said"
+keep_drivers "vda pmem0" >"$root/said"
 [ "$(grep -c ' now has its drivers' "$root/said")" = 2 ] || fail "a removal does not say that it lists the drivers"
 [ "$(sed '/^#/d; /^$/d' "$root/initramfs-tools/modules" | sort | paste -sd ' ')" = \
 	"cxl_acpi cxl_mem cxl_pci cxl_pmem cxl_port loop nd_btt nd_e820 nd_pmem nfit virtio_pmem" ] ||
 	fail "a removal does not list each driver once for initramfs-tools: $(paste -sd ' ' "$root/initramfs-tools/modules")"
 grep -q '^add_drivers+=" .* nd_pmem .* virtio_pmem cxl_pmem "$' "$root/dracut.conf.d/pmem-drivers.conf" ||
 	fail "a removal lists what a kernel lacks in front of what all have: $(cat "$root/dracut.conf.d/pmem-drivers.conf")"
+# What an administrator has changed stays.
+sed -i 's/ nfit / nfit dm_crypt /' "$root/dracut.conf.d/pmem-drivers.conf"
+cp -r "$root/dracut.conf.d/pmem-drivers.conf" "$root/initramfs-tools/modules" "$root/bin"
+[ -z "$(keep_drivers pmem0)" ] || fail "a second removal says that it lists what is listed"
+{ cmp "$root/bin/pmem-drivers.conf" "$root/dracut.conf.d/pmem-drivers.conf" &&
+	cmp "$root/bin/modules" "$root/initramfs-tools/modules"; } || fail "a second removal changes lists that have the drivers"
 exit $status
