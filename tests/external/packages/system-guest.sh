@@ -161,7 +161,7 @@ step_purge() {
 
 # The root file system is copied to a second NVDIMM, a page of which is bad: of a file that is there for that.
 step_copy_root() {
-	plan 3
+	plan 4
 	new=/mnt
 	ndctl create-namespace --force --mode=fsdax --reconfig=namespace1.0 >/dev/null
 	mkfs.ext4 -q -b 4096 /dev/pmem1
@@ -178,6 +178,11 @@ step_copy_root() {
 		#!/bin/sh
 		[ "\$1" = prereqs ] || cat /sys/block/pmem1/badblocks >/run/badblocks
 	END
+	# When its first program is about to be started.
+	install -D /dev/stdin $new/etc/initramfs-tools/scripts/init-bottom/badblocks <<-END
+		#!/bin/sh
+		[ "\$1" = prereqs ] || cat /sys/block/pmem1/badblocks >/run/badblocks-at-init
+	END
 	for directory in dev proc sys; do
 		mount --bind /$directory $new/$directory
 	done
@@ -193,18 +198,25 @@ step_copy_root() {
 pmemctl/nfit-8680-57341200-0.json
 rust_pmem.conf
 sbin/pmemctl"
+	is "only root may read it" "$(stat -c %a $new/boot/initrd.img-"$(uname -r)")" 600
 	lsinitramfs /boot/initrd.img-"$(uname -r)" >/var/tmp/other
 	check "the other one has none of these" sh -c 'test -s /var/tmp/other && ! grep -e rust_pmem.ko -e pmemctl /var/tmp/other'
 	cp $new/boot/initrd.img-"$(uname -r)" /boot
 	umount --recursive $new
 }
 
-step_root_on_pmem() {
-	plan 9
-	check_driver rust_pmem
+# check_root: 1 row: the root file system is on the second NVDIMM.
+check_root() {
 	is "the root file system is on the NVDIMM, with DAX" "$(findmnt --noheadings --output SOURCE,OPTIONS / | grep -o -e '^[^ ]*' -e dax=always)" \
 		"/dev/pmem1
 dax=always"
+}
+
+# The bad page is repaired in the end. The initramfs keeps the older list.
+step_root_on_pmem() {
+	plan 10
+	check_driver rust_pmem
+	check_root
 	is "the error was listed before the mount" "$(cat /run/badblocks)" "$(cat /sys/block/pmem1/badblocks)"
 	check_fails "the bad page is not read" dd if=/bad of=/dev/null bs=4096 count=1
 	check "its neighbours are" dd if=/bad of=/dev/null bs=4096 skip=1
@@ -215,6 +227,37 @@ dax=always"
 	is "the service's metrics have the system's mounts" \
 		"$(sed -n 's/^pmem_mount_map_sync{.*directory="\([^"]*\)".*/\1/p' /var/lib/prometheus/node-exporter/pmem.prom | sort | xargs)" \
 		"/ /home/data $data"
+	echo 1 >/sys/block/pmem1/errors/overwrite_heals
+	dd if=/dev/zero of=/bad bs=4096 count=1 conv=notrunc,fsync status=none
+	pmemctl errors save --all
+	is_empty "the page can be repaired" cat /sys/block/pmem1/badblocks
+}
+
+# pmemctl and the module are purged in the end.
+step_root_repaired() {
+	plan 10
+	check_driver rust_pmem
+	check_root
+	check "the initramfs has listed the page" test -s /run/badblocks
+	is_empty "no longer when the first program was started" cat /run/badblocks-at-init
+	check "it is read" dd if=/bad of=/dev/null bs=4096 count=1
+	log apt purge rust-pmem 'rust-pmem-*' pmemctl
+	is "the packages are purged" "$?" 0
+	lsinitramfs /boot/initrd.img-"$(uname -r)" >/var/tmp/initramfs
+	is "the initramfs has the kernel's own drivers" "$(grep -oE '/((rust|nd)_pmem|nd_btt|nfit)\.ko|sbin/pmemctl|pmemctl/.*' /var/tmp/initramfs | sort -u)" \
+		"/nd_btt.ko
+/nd_pmem.ko
+/nfit.ko"
+	# Where the machine boots from.
+	mount /dev/vda /mnt
+	cp /boot/initrd.img-"$(uname -r)" /mnt/boot
+	umount /mnt
+}
+
+step_root_removed() {
+	plan 5
+	check_driver nd_pmem
+	check_root
 }
 
 # As documented.
@@ -272,14 +315,23 @@ step_interrupted() {
 	$host powercut
 }
 
-# As dpkg recommends after it was interrupted.
+# As dpkg recommends after it was interrupted. Then DKMS is cut off later, and an upgrade fails.
 step_recovered() {
-	plan 4
+	plan 7
 	log dpkg --configure --pending
 	is "the packages are configured" "$? $(dpkg --audit)" "0 "
 	check "there is a module for this kernel" module "$(uname -r)"
 	is "the namespaces keep their driver" "$(driver pmem0) $(driver pmem0.1s)" "nd_pmem nd_pmem"
 	check "the installation says so" said 'namespaces keep nd_pmem until the next boot, or until "pmemctl swap-driver --all"'
+	# DKMS has copied the module, and not yet written that it has.
+	rm /var/lib/dkms/rust-pmem/kernel-"$(uname -r)"-x86_64
+	apt_install --reinstall rust-pmem-dkms
+	is "a cut-off installation of DKMS is repaired" "$?" 0
+	check "there is a module again" module "$(uname -r)"
+	# As dpkg calls them if it can't unpack the new package.
+	/var/lib/dpkg/info/rust-pmem-dkms.prerm upgrade 9
+	/var/lib/dpkg/info/rust-pmem-dkms.postinst abort-upgrade 9
+	check "also after an upgrade that fails" module "$(uname -r)"
 }
 
 # The disk is full for DKMS; rustc is not that of the kernel.

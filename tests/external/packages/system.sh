@@ -88,7 +88,9 @@ step_purged() {
 step_root() {
 	from installed
 	boot copy_root --nvdimm size=4G
-	boot root_on_pmem --nvdimm size=4G --append 'root=/dev/pmem1 rootflags=dax=always'
+	for state_of_root in on_pmem repaired removed; do
+		boot root_$state_of_root --nvdimm size=4G --append 'root=/dev/pmem1 rootflags=dax=always'
+	done
 }
 
 # secure_boot VARIABLES: options of pmem-vm for Secure Boot with these UEFI variables.
