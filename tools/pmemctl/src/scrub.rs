@@ -18,7 +18,7 @@ use crate::badblocks::store::{self, Lock};
 use crate::block::topology;
 use crate::nd::region::{Memory, Region};
 use crate::nd::{Device, Kind};
-use crate::ranges::{Ranges, common};
+use crate::ranges::{Ranges, common, rounded_out};
 use crate::sysfs::{self, printable};
 use crate::throttle::Throttle;
 use abstractions::DirectBuffer;
@@ -347,9 +347,8 @@ impl Scrub {
         of_region
             .filter_map(|bytes| common(&bytes, &self.covers))
             .map(|bytes| bytes.start - self.covers.start..bytes.end - self.covers.start)
-            .map(|bytes| {
-                bytes.start / PAGE * PAGE..bytes.end.next_multiple_of(PAGE).min(self.size())
-            })
+            .map(|bytes| rounded_out(&bytes, PAGE))
+            .map(|pages| pages.start..pages.end.min(self.size()))
             .collect()
     }
 
@@ -759,10 +758,11 @@ fn pace(bytes: u64, rate: u64) -> Duration {
 
 /// Returns the pages with listed sectors, in bytes.
 fn pages_of(listed: &BadBlocks) -> Ranges {
-    let pages = |sectors: &Range<u64>| {
-        sectors.start * SECTOR / PAGE * PAGE..(sectors.end * SECTOR).next_multiple_of(PAGE)
-    };
-    listed.ranges().map(pages).collect()
+    let bytes = |sectors: &Range<u64>| sectors.start * SECTOR..sectors.end * SECTOR;
+    listed
+        .ranges()
+        .map(|sectors| rounded_out(&bytes(sectors), PAGE))
+        .collect()
 }
 
 /// Merges adjacent ranges.
