@@ -114,6 +114,17 @@ mod tests {
         })
     }
 
+    /// Any number, or one at or next to a power of two or to the largest one.
+    fn number() -> impl Strategy<Value = u64> {
+        let beside = |(bit, shift): (u32, u64)| (1_u64 << bit).wrapping_add(shift).wrapping_sub(1);
+
+        prop_oneof![
+            any::<u64>(),
+            (0..64_u32, 0..3_u64).prop_map(beside),
+            (0..3_u64).prop_map(|n| u64::MAX - n)
+        ]
+    }
+
     fn bytes(span: &Span) -> std::ops::Range<usize> {
         span.offset()..span.offset() + span.len()
     }
@@ -168,6 +179,54 @@ mod tests {
                 Span::of_pages(page, n, SIZE),
                 Span::of_bytes(page as usize * PAGE, n as usize * PAGE, SIZE)
             );
+        }
+
+        #[test]
+        fn conversions_are_exact_up_to_the_largest_numbers(
+            a in number(),
+            b in number(),
+            base in number(),
+            size in number(),
+            len in any::<u32>(),
+        ) {
+            let exact = |number: u64| u128::from(number);
+            let touched = |bytes: &std::ops::Range<u64>, unit: u64| {
+                exact(bytes.start / unit)..exact(bytes.end).div_ceil(exact(unit))
+            };
+            let wide = |range: std::ops::Range<u64>| exact(range.start)..exact(range.end);
+            let range = a.min(b)..a.max(b);
+            let base = base.min(range.start);
+            let span = Span::of_bytes(range.start as usize, (range.end - range.start) as usize, usize::MAX)
+                .expect("inside of the numbers");
+
+            prop_assert_eq!(
+                Span::of_sectors(a, len, size as usize).is_some(),
+                exact(a) * 512 + exact(len.into()) <= exact(size)
+            );
+            prop_assert_eq!(
+                Span::of_pages(a, b, size as usize).is_some(),
+                (exact(a) + exact(b)) * 4096 <= exact(size)
+            );
+            // But for the last number itself.
+            prop_assert_eq!(
+                exact(half_open(&(range.start..=range.end)).end),
+                (exact(range.end) + 1).min(exact(u64::MAX))
+            );
+            if !range.is_empty() {
+                let pages = touched(&range, 4096);
+
+                prop_assert_eq!(
+                    wide(sectors_of(&range, base)),
+                    touched(&(range.start - base..range.end - base), 512)
+                );
+                prop_assert_eq!(wide(span.sectors_of_pages()), pages.start * 8..pages.end * 8);
+            }
+            let mut rest = span;
+            let front = rest.take_to_page_of(size);
+            let page = exact(size / 8) * 4096;
+
+            prop_assert_eq!(exact(front.len() as u64), page.saturating_sub(exact(range.start)).min(exact(range.end - range.start)));
+            prop_assert_eq!(rest.offset() + rest.len(), span.offset() + span.len());
         }
 
         #[test]
