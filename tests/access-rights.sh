@@ -42,7 +42,7 @@ as_root() {
 }
 
 case $DRIVER in
-rust_pmem) plan 70 ;;
+rust_pmem) plan 74 ;;
 *) plan 29 ;;
 esac
 is "the disk" "$(rights "/dev/$disk" | cut -d' ' -f2 | cut -d: -f1) $(($(rights "/dev/$disk" | cut -d' ' -f1) % 10))" "root 0"
@@ -92,14 +92,21 @@ echo "add 4096 512" >"$list"
 is "and sees what is there" "$(setpriv --reuid=65534 --regid=65534 --clear-groups cat "$list")" "4096 512 user"
 echo "drop 4096 512" >"$list"
 
-# beside FILE COMMAND…: runs the command while another CPU reads a list of many lines, or a file of one line, without a pause.
+# beside WHAT COMMAND…: runs the command while another CPU does this without a pause: "reader of FILE", or "writer at OFFSET" of
+# the disk.
 beside() {
-	taskset -c 1 setpriv --reuid=65534 --regid=65534 --clear-groups sh -c "while :; do cat $1 >/dev/null; done" &
-	reader=$!
+	case $1 in
+	reader*) taskset -c 1 setpriv --reuid=65534 --regid=65534 --clear-groups sh -c "while :; do cat ${1##* } >/dev/null; done" & ;;
+	writer*)
+		taskset -c 1 pmem-io places "/dev/$disk" write --direct --offset "${1##* }" --stride 4K --count 1 --seconds 600 >/dev/null &
+		;;
+	esac
+	neighbour=$!
 	shift
 	"$@"
-	kill "$reader"
-	wait "$reader" 2>/dev/null || :
+	# It must be there still.
+	kill "$neighbour" || return
+	wait "$neighbour" 2>/dev/null || :
 }
 
 # requests randread|randwrite: how many in two seconds, and the longest in ms.
@@ -127,6 +134,17 @@ repairs() {
 	done
 	echo "$count"
 }
+
+# changes: how many errors are added and dropped in four seconds.
+changes() {
+	count=0 end=$(($(date +%s) + 4))
+	while [ "$(date +%s)" -lt $end ]; do
+		echo "add $((200 << 20)) 4096" >"$list"
+		echo "drop $((200 << 20)) 4096" >"$list"
+		count=$((count + 1))
+	done
+	echo "$count"
+}
 awk 'BEGIN { for (i = 0; i < 100000; i++) printf "add %d 512\n", i * 1024 }' | pmem-io lines "$list"
 is "a list of 100,000 lines" "$(wc -l <"$list")" 100000
 # An emulator's memory is slow at first.
@@ -134,13 +152,12 @@ dd if=/dev/zero of="/dev/$disk" bs=1M seek=128 oflag=direct conv=notrunc status=
 # This shell and all that it starts, but the reader.
 taskset -cp 0 $$ >/dev/null
 
-# keeps_up reads|writes|repairs FILE: beside its reader, a quarter of what is done beside a reader of one line is done. A host that is
-# busy for a while delays one of both as well, so once in five tries is enough.
+# keeps_up reads|writes|repairs|changes NEIGHBOUR OTHER: beside the first one, a quarter of what is done beside the other one is
+# done. A host that is busy for a while delays one of both as well, so once in five tries is enough.
 keeps_up() {
 	for _ in 1 2 3 4 5; do
-		alone=$(beside /proc/version "$1")
-		crowded=$(beside "$2" "$1")
-		echo "# $1, longest in ms: alone $alone; beside the reader $crowded" >>/tmp/figures
+		alone=$(beside "$3" "$1") && crowded=$(beside "$2" "$1") || return
+		echo "# $1, longest in ms: beside the $3 $alone; beside the $2 $crowded" >>/tmp/figures
 		if [ "${crowded% *}" -gt $((${alone% *} / 4)) ]; then return 0; fi
 	done
 	return 1
@@ -148,9 +165,19 @@ keeps_up() {
 
 for what in reads writes repairs; do
 	for file in device/errors/list badblocks; do
-		check "a reader of ${file#device/} stalls no $what" keeps_up $what "/sys/block/$disk/$file"
+		check "a reader of ${file#device/} stalls no $what" keeps_up $what "reader of /sys/block/$disk/$file" "reader of /proc/version"
 	done
 done
+# By their own file on a DAX file system, users can do that.
+heals_before=$(cat "$heals")
+echo 0 >"$heals"
+echo "add $((120 << 20)) 4096" >"$list"
+for what in reads writes changes; do
+	check "a writer of a page that stays bad stalls no $what" keeps_up $what "writer at 120M" "writer at 121M"
+done
+is "the page has stayed bad" "$(grep -c "^$((120 << 20)) " "$list")" 1
+echo "drop $((120 << 20)) 4096" >"$list"
+echo "$heals_before" >"$heals"
 cat /tmp/figures
 is "what was repaired has left the list" "$(wc -l <"$list")" 100000
 echo "drop 0 $((352 << 20))" >"$list"
