@@ -5,10 +5,12 @@
 # Unless QEMU counts instructions, it takes no interrupt before the end of `rep movsb`.
 # vm: --bare --nvdimm size=64M --e820 352M@512M --append nokaslr --append no_hash_pointers --cpus 1 --icount
 . "$(dirname "$0")/lib/test.sh"
+. "$(dirname "$0")/lib/dax-faults.sh"
 . "$(dirname "$0")/lib/poison.sh"
 
 cleanup() {
 	host poison none
+	untrace_faults
 	umount $MNT 2>/dev/null
 	for disk in /sys/block/pmem*; do
 		forget_errors "${disk##*/}"
@@ -57,15 +59,16 @@ poison_page() {
 	poison $(($(pmem-io phys --offset $(($1 * 4096)) $MNT/file) + 2048))
 }
 
-# poison_mapping: prints a command that poisons the page at 32 KiB of the file, in a mapping of its parent process that starts there.
+# poison_mapping FILE START PAGE: prints a command that poisons the page with this number of the file, in a mapping of its parent
+# process that starts at page START.
 poison_mapping() {
 	# shellcheck disable=SC2016 # for the command's shell
-	printf 'start=$(sed -n "s|-.*%s||p" /proc/$PPID/maps); host poison 0x$start %d' $MNT/file \
-		$(($(pmem-io phys --offset 32K $MNT/file)))
+	printf 'start=$(sed -n "s|-.*%s||p" /proc/$PPID/maps); host poison $((0x$start + %d)) %d' "$1" $((($3 - $2) * 4096)) \
+		$(($(pmem-io phys --offset $(($3 * 4096)) "$1")))
 }
 
 need pmem-io ndctl xfs_io
-plan 28
+plan 32
 load_driver
 test_disk NVDIMM "$(nfit_ns)"
 host poison none
@@ -96,10 +99,26 @@ is "a write that copies the rest of a shared page" "$(errno_of pmem-io pwrite --
 check "the file that it is shared with" pmem-io verify --offset 20K --length 44K $MNT/file
 host poison none
 # Code 4: BUS_MCEERR_AR.
-is "a load by a program" "$(pmem-io map --offset 32K --length 8K $MNT/file load run="$(poison_mapping)" load | grep '^page')" \
+is "a load by a program" "$(pmem-io map --offset 32K --length 8K $MNT/file load run="$(poison_mapping $MNT/file 8 8)" load | grep '^page')" \
 	"page 0 code 4 lsb 12 address 0x0"
 host poison none
 check "the page behind it" pmem-io map --offset 36K --length 4K $MNT/file verify
+fallocate -l 4M $MNT/huge
+pmem-io map-write $MNT/huge
+trace_faults
+signal=$(pmem-io map --offset 2M --length 2M $MNT/huge load run="$(poison_mapping $MNT/huge 512 612)" load | grep '^page')
+if kernel_has transparent_hugepage; then
+	# The signal is for all of the huge page. The good pages are mapped one by one then.
+	is "a load by a program from a huge page" "$signal" "page 100 code 4 lsb 21 address 0x64000"
+	is "it was mapped by a huge page" "$(count_faults | cut -d , -f 1)" "1 of 2 MiB"
+else
+	skip "a load by a program from a huge page" "the kernel has none"
+	skip "it was mapped by a huge page" "the kernel has none"
+fi
+untrace_faults
+host poison none
+check "the pages before the one of a huge page" pmem-io verify --length 2448K $MNT/huge
+check "and those behind it" pmem-io verify --offset 2452K --length 1644K $MNT/huge
 poison_page 12
 if [ "$DRIVER" = rust_pmem ]; then
 	is "a disk written from poison" \
