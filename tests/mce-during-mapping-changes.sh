@@ -4,6 +4,7 @@
 # vm: --bare --nvdimm size=1G,labels --cpus 2
 # timeout: 300
 . "$(dirname "$0")/lib/test.sh"
+. "$(dirname "$0")/lib/dax-faults.sh"
 
 # A page in each of four huge pages: recovery finds the processes that map a huge page for its first failure only.
 STRIDE=$(((2 << 20) + (64 << 10)))
@@ -12,6 +13,7 @@ PAGES=4
 
 cleanup() {
 	stop_processes
+	untrace_faults
 	echo 0 >/proc/sys/vm/memory_failure_early_kill
 	umount $MNT 2>/dev/null
 	for disk in $disks; do
@@ -169,7 +171,7 @@ fs_is_intact() {
 
 need pmem-io xfs_repair
 processes="" disks=""
-plan 56
+plan 58
 load_driver
 # C repairs nothing, so each file system has a disk of its own.
 disks=$(labelled_disk -m fsdax -M mem -s 448M)
@@ -185,9 +187,16 @@ for disk in $disks; do
 	esac
 	make_fs $fs_type "$disk"
 	mount_dax "$disk"
+	trace_faults
 	for name in fork protect discard unmap truncate bystander; do
 		new_file $name
 	done
+	if kernel_has transparent_hugepage; then
+		is "$fs_type: the files are mapped by huge pages" "$(count_faults)" "24 of 2 MiB, 0 of 4 KiB"
+	else
+		skip "$fs_type: the files are mapped by huge pages" "the kernel has none"
+	fi
+	untrace_faults
 	test_change fork fork verify
 	test_change protect store read-only=0+2M verify writable
 	test_change discard forget verify
