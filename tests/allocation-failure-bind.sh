@@ -26,12 +26,12 @@ check_claimed() {
 	echo 1 >/sys/bus/nd/drivers_autoprobe
 }
 
-# check_errors_in_front NAME MAP MEBIBYTES ERROR COMMANDS SHOWN FAILED BOUND: 3 rows: binds with ERROR (OFFSET+LENGTH) in front of the data,
+# check_errors_in_front NAME MAP MEBIBYTES ERROR COMMANDS SHOWN FAILED BOUND: 4 rows: binds with ERROR (OFFSET+LENGTH) in front of the data,
 # which is there again before each try, and one in the data. The extended regular expressions say what a failure leaves in the file SHOWN, and what a
 # success leaves there and in the list. The next bind succeeds, and has the errors of one without a fault.
 check_errors_in_front() {
 	if [ "$DRIVER" != rust_pmem ]; then
-		for row in "" ": the next bind" ": and a read"; do
+		for row in "" ": the next bind" ": and a read" ": the data"; do
 			skip "$1$row" "nd_pmem has no errors/list"
 		done
 		return
@@ -43,11 +43,13 @@ check_errors_in_front() {
 	device=$(device_of_disk "$DISK")
 	bad=/sys/module/pmem_provider/parameters/bad
 	list=$ND/$device/errors/list
+	fill_disk "$DISK"
 	echo 16M+4K >$bad
 	check_bind "$faults_front" "$device" "$DISK" "; ok$faults_failed; ok; ok $faults_good" \
 		"; ok $faults_good; Device or resource busy \(os error 16\); ok $faults_good" --before "write=$bad=$faults_error" \
 		--then "run=cat $list 2>/dev/null; cat $faults_shown" --then "-write=$BIND=$device" \
 		--then "run=cat $list $faults_shown"
+	check_data "$faults_front" "$DISK"
 	provider_cleanup
 }
 
@@ -55,20 +57,26 @@ need_faults
 # Without memory for a call in the background, the kernel registers the device that claims the namespace at once: its probe
 # waits for the lock that the namespace's probe holds, for ever, with any driver.
 spare_allocations_in async_schedule_node_domain
-plan 29
+plan 36
 for pages in 0 1; do
 	provide size=$((16 << 20)) pages=$pages dimm=0
+	fill_disk "$DISK"
 	check_bind "raw, pages=$pages" "$NAMESPACE" "$DISK" "" ""
+	check_data "raw, pages=$pages" "$DISK"
 	provider_cleanup
 done
 for mode in fsdax sector; do
 	provide size=$((32 << 20)) pages=1 dimm=0
 	DISK=$(make_namespace -e "$NAMESPACE" -m $mode | jq -r .blockdev)
 	device=$(device_of_disk "$DISK")
+	fill_disk "$DISK"
 	check_bind "$mode" "$device" "$DISK" "" ""
+	check_data "$mode" "$DISK"
 	# The bind makes the info block or the BTT anew.
 	check_bind "$mode, new" "$device" "$DISK" "" "" \
 		--before "run=dd if=/dev/zero of=/dev/mem bs=4096 seek=$INFO_BLOCK count=1 conv=notrunc status=none"
+	# A new BTT has a new map.
+	[ $mode = sector ] || check_data "$mode, new" "$DISK"
 	# Nobody may read what a driver has claimed.
 	echo "$device" >"$UNBIND"
 	info_block_save /tmp/made

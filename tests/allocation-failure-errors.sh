@@ -14,7 +14,7 @@
 
 [ "$DRIVER" = rust_pmem ] || skip_all "nd_pmem has no errors/list"
 need_faults
-plan 15
+plan 19
 provide size=$((16 << 20)) pages=1 dimm=0
 rmmod rust_pmem
 insmod "$MODULE" inject=1
@@ -39,8 +39,19 @@ echo "drop 0 16777216" >"$LIST"
 
 # Poison is there after any failure: it has to be listed unless the command that makes it failed.
 poison=/sys/kernel/debug/rust_pmem/$NAMESPACE
-check_faults "poison" "ok; 65536 4096 injected; 128 8|$ERRORS; (65536 4096 [a-z-]+)?; (128 8)?" "write=$poison=poison 65536 4096" \
-	--before "write=$LIST=drop 0 1048576" "$@"
+unreadable='Input/output error \(os error 5\)'
+check_faults "poison" \
+	"(ok; 65536 4096 injected|$ERRORS; 65536 4096 [a-z-]+); 128 8; $unreadable|$ERRORS; ; ; ok [0-9a-f]+" \
+	"write=$poison=poison 65536 4096" --before "write=$LIST=drop 0 1048576" "$@" --then "-pread=/dev/$DISK=64K=4K"
+echo "drop 0 1048576" >"$LIST"
+platform=/sys/module/pmem_provider/parameters/bad
+# Without memory, the work item reads the badrange list again.
+listed="run=i=0; until grep -q . $LIST || [ \$i = 10 ]; do i=\$((i + 1)); sleep 0.1; done; cat $LIST $BADBLOCKS"
+check_faults "a report of the platform" "ok; ok 65536 4096 log\+128 8|$ERRORS; ok( 65536 4096 log\+128 8)?" \
+	"write=$platform=64K+4K" --before "write=$LIST=drop 0 1048576" --then "$listed"
+# The driver takes it at the next access.
+check_faults "a write to what a user has put into badblocks" "ok 4096; ; |$ERRORS; (65536 4096 user)?; 128 8" \
+	"pwrite=/dev/$DISK=64K=4K" --before "write=$LIST=drop 0 1048576" --before "write=$BADBLOCKS=128 8" "$@"
 echo "drop 0 1048576" >"$LIST"
 is_empty "all can be dropped" cat "$LIST" "$BADBLOCKS"
 
@@ -56,6 +67,46 @@ check "without memory at once: allocations failed" test "$FAULTS" -gt 0
 is "without memory at once: the next bind finds the errors that remain" "$(cat "$LIST")" "65536 4096 log
 73728 4096 log"
 echo "drop 0 1048576" >"$LIST"
+
+# pages_of_list: the numbers of the pages that are listed.
+pages_of_list() {
+	awk '{ for (page = $1; page < $1 + $2; page += 4096) print page / 4096 }' "$LIST" | sort -n | xargs
+}
+
+# try_one_fault NUMBER: five pages are added and two of them dropped, while an allocation of the driver fails, in any task. Prints
+# what the next bind knows, if that is not what was added and not dropped. $behind counts faults of tries in which no write failed.
+try_one_fault() {
+	fail_allocations N "$1"
+	wanted='' failed=
+	if [ "$(errno_of sh -c "echo add 65536 20480 >$LIST")" = ok ]; then
+		wanted="16 17 18 19 20"
+	else
+		failed=y
+	fi
+	for page in 17 19; do
+		if [ "$(errno_of sh -c "echo drop $((page * 4096)) 4096 >$LIST")" = ok ]; then
+			wanted=$(echo " $wanted " | sed "s/ $page / /" | xargs)
+		else
+			failed=y
+		fi
+	done
+	# The work item, or an unbind, which does what it could not.
+	[ $(($1 % 2)) = 0 ] || sleep 0.5
+	echo "$NAMESPACE" >"$ND/$NAMESPACE/driver/unbind"
+	stop_faults
+	[ -n "$failed" ] || behind=$((behind + FAULTS))
+	echo "$NAMESPACE" >"/sys/bus/nd/drivers/$DRIVER/bind"
+	[ "$(pages_of_list)" = "$wanted" ] || echo "fault $1: \"$(pages_of_list)\", not \"$wanted\""
+	echo "drop 0 1048576" >"$LIST"
+}
+
+behind=0 wrong=
+for number in $(seq 16); do
+	try_one_fault "$number" >/tmp/wrong
+	wrong="$wrong$(cat /tmp/wrong)"
+done
+check "in any task: allocations failed although the writes succeeded" test "$behind" -ge 1
+is_empty "in any task: the next bind knows what was added and not dropped" printf %s "$wrong"
 
 # From the bus, as a machine check, and by the file that poisons memory.
 load_mce_inject
@@ -84,9 +135,12 @@ fallocate -l 64K $MNT/file
 pmem-io fill $MNT/file --seed 1
 sync
 bad=$(disk_offset_of $MNT/file 8192)
-platform=/sys/module/pmem_provider/parameters/bad
-check_faults "a write to a bad page of a file" "ok 4096; ; |$ERRORS; $((bad / 512)) 8; ($bad\+4096)?|$ERRORS; ; " "pwrite=$MNT/file=8K=4K" \
-	--before "write=$platform=$bad+4096" --show "/sys/block/$DISK/badblocks" --show $platform
+zeros="ok $(head -c 4096 /dev/zero | checksum)"
+check_faults "a write to a bad page of a file" \
+	"(ok 4096|$ERRORS); ; ; $zeros|$ERRORS; $((bad / 512)) 8; ($bad\+4096)?; $unreadable" \
+	"pwrite=$MNT/file=8K=4K" --before "run=pmem-io fill $MNT/file --offset 8K --length 4K --seed 1" \
+	--before "write=$platform=$bad+4096" --show "/sys/block/$DISK/badblocks" --show $platform \
+	--then "-pread=$MNT/file=8K=4K"
 check "the pages before it" pmem-io verify $MNT/file --length 8K --seed 1
 check "the pages behind it" pmem-io verify $MNT/file --offset 12K --length 52K --seed 1
 umount $MNT

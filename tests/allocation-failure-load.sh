@@ -20,9 +20,10 @@ check_end() {
 
 [ "$DRIVER" = rust_pmem ] || skip_all "nd_pmem has no errors/list"
 need_faults
-plan 5
+plan 6
 provide size=$((16 << 20)) dimm=0
 LIST=$ND/$NAMESPACE/errors/list
+fill_disk "$DISK"
 check_end "unbind" "write=$UNBIND=$NAMESPACE"
 check_end "unload" "unload=rust_pmem"
 echo "add 131072 4096" >"$LIST"
@@ -34,3 +35,4 @@ rmmod rust_pmem 2>/dev/null || :
 check "the next load" insmod "$MODULE"
 settle
 is "no error is forgotten" "$(paste -sd + "$LIST")" "65536 4096 log+73728 4096 log+131072 4096 log"
+check_data "after all" "$DISK"

@@ -15,7 +15,7 @@
 
 [ "$DRIVER" = rust_pmem ] || skip_all "nd_pmem has no errors/list"
 need_faults
-plan 84
+plan 93
 modprobe nfit
 load_driver
 check_provider "$(nfit_ns)" "$(e820_ns)" "$(virtio_ns)"

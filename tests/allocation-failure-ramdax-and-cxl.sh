@@ -15,7 +15,7 @@
 
 [ "$DRIVER" = rust_pmem ] || skip_all "nd_pmem has no errors/list"
 need_faults
-plan 57
+plan 63
 load_driver
 # An enabled region pins the module of its bus.
 ndctl disable-region all >/dev/null 2>&1 || :

@@ -40,16 +40,20 @@ spare_allocations_in() {
 	done
 }
 
-# fail_allocations Y|N: from now on, those of the driver under test fail, in any task; with Y only those that can't wait for memory.
+# fail_allocations Y|N [NUMBER]: from now on, those of the driver under test fail, in any task; with Y only those that can't wait
+# for memory. With NUMBER only one of the next so many does, which the kernel chooses.
 fail_allocations() {
 	faults_kind=/sys/kernel/debug/failslab
+	faults_times=$MANY_FAULTS
+	[ -z "${2:-}" ] || faults_times=1
+	echo "${2:-1}" >$faults_kind/interval
 	# shellcheck disable=SC2046 # its first and its last function: its data are elsewhere, behind other modules
 	set -- "$1" $(grep " [tT] .*\[$DRIVER\]" /proc/kallsyms | cut -d ' ' -f 1 | sort | sed -n '1p;$p')
 	echo 32 >$faults_kind/stacktrace-depth
 	echo "0x$2" >$faults_kind/require-start
 	echo "0x$3" >$faults_kind/require-end
 	echo "$1" >$faults_kind/ignore-gfp-wait
-	echo $MANY_FAULTS >$faults_kind/times
+	echo $faults_times >$faults_kind/times
 	echo 100 >$faults_kind/probability
 }
 MANY_FAULTS=100000
@@ -59,7 +63,8 @@ stop_faults() {
 	faults_kind=/sys/kernel/debug/failslab
 	echo 0 >$faults_kind/probability
 	# shellcheck disable=SC2034 # for the tests
-	FAULTS=$((MANY_FAULTS - $(cat $faults_kind/times)))
+	FAULTS=$((faults_times - $(cat $faults_kind/times)))
+	echo 1 >$faults_kind/interval
 	echo 0 >$faults_kind/require-start
 	echo 0xffffffffffffffff >$faults_kind/require-end
 	echo N >$faults_kind/ignore-gfp-wait
@@ -102,7 +107,29 @@ check_bind() {
 	check "$faults_bound: and a read" read_sectors "$faults_disk" 0 8
 }
 
-# check_provider NAMESPACE…: 28 rows each: binds and unbinds namespaces of 32 MiB that have an error, one by one and in each mode, changes
+# fill_disk DISK: writes a pattern to all of it.
+fill_disk() {
+	pmem-io fill "/dev/$1"
+}
+
+# check_data NAME DISK: 1 row: all of the disk but its bad blocks has that pattern.
+check_data() {
+	check "$1: the data" has_pattern "$2"
+}
+
+# has_pattern DISK: what check_data checks.
+has_pattern() {
+	faults_from=0
+	# A disk in sector mode has no badblocks.
+	[ ! -e "/sys/block/$1/badblocks" ] || while read -r faults_bad faults_count; do
+		[ $((faults_bad * 512)) = $faults_from ] ||
+			pmem-io verify "/dev/$1" --direct --offset $faults_from --length $((faults_bad * 512 - faults_from)) || return 1
+		faults_from=$(((faults_bad + faults_count) * 512))
+	done <"/sys/block/$1/badblocks"
+	pmem-io verify "/dev/$1" --direct --offset $faults_from
+}
+
+# check_provider NAMESPACE…: 31 rows each: binds and unbinds namespaces of 32 MiB that have an error, one by one and in each mode, changes
 # their lists, and repairs. They are in raw mode, and there is no other.
 check_provider() {
 	# The kernel does not look whether it gets memory for page tables of the direct map (phys_pud_init), with any driver.
@@ -115,8 +142,10 @@ check_provider() {
 			faults_disk=$(make_namespace -e "$faults_namespace" -m $faults_mode | jq -r .blockdev)
 			faults_device=$(device_of_disk "$faults_disk")
 			faults_list=$ND/$faults_device/errors/list
+			fill_disk "$faults_disk"
 			check_list_and_repair "$faults_namespace, $faults_mode"
 			check_bind_with_error "$faults_namespace, $faults_mode"
+			check_data "$faults_namespace, $faults_mode" "$faults_disk"
 			echo "$faults_device" >"$UNBIND"
 		done
 	done
@@ -160,6 +189,8 @@ check_list_and_repair() {
 		faults_data=$(($(cat "$ND/$faults_device/resource") - $(cat "$ND/$faults_namespace/resource")))
 		check_faults "$faults_where: repair" "ok 4096; $faults_rest" "pwrite=/dev/$faults_disk=$((16781312 - faults_data))=4096" \
 			--before "$faults_add" "$@"
+		# Zeros so far.
+		pmem-io fill "/dev/$faults_disk" --offset $((16781312 - faults_data)) --length 4K
 	fi
 	echo "drop 16777216 12288" >"$faults_list"
 	is_empty "$faults_where: nothing is listed" cat "$faults_list"

@@ -170,23 +170,27 @@ static int provider_ctl(struct nvdimm_bus_descriptor *desc,
 /* "OFFSET+LENGTH,…" */
 static int bad_set(const char *val, const struct kernel_param *kp)
 {
+	int rc = 0;
+
 	while (*val && *val != '\n') {
 		char *end;
 		u64 offset = memparse(val, &end), length = 0;
 
 		if (*end == '+')
 			length = memparse(end + 1, &end);
-		if (!length || badrange_add(&media, offset, length))
+		if (!length)
 			return -EINVAL;
+		if (badrange_add(&media, offset, length))
+			return -ENOMEM;
 		if (memory)
 			log_poison(offset, length, true);
-		if (bus)
-			nvdimm_bus_add_badrange(bus, start + offset, length);
+		if (bus && nvdimm_bus_add_badrange(bus, start + offset, length))
+			rc = -ENOMEM;
 		val = *end == ',' ? end + 1 : end;
 	}
 	for (uint i = 0; bus && i < nr_regions; i++)
 		nvdimm_region_notify(regions[i], NVDIMM_REVALIDATE_POISON);
-	return 0;
+	return rc;
 }
 
 static int bad_get(char *buf, const struct kernel_param *kp)
