@@ -20,21 +20,34 @@
 
 need pmem-fuzz ndctl
 seed=${SEED:-$(date +%s)}
-part=$((${MINUTES:-60} * 60 / 8))
+part=$((${MINUTES:-60} * 60 / 11))
 if [ -n "${IMAGES:-}" ]; then
-	set -- --count $(((IMAGES + 2) / 3))
-	plan 3
+	inputs="--count $(((IMAGES + 4) / 5))"
+	plan 5
 else
-	set -- --count 1000000 --seconds $part
-	plan 10
+	inputs="--count 1000000 --seconds $part"
+	plan 13
 fi
-for mode in fsdax devdax sector; do
-	mib=32 bad=
-	# With a memory section, whose struct pages are on the device.
-	[ $mode != fsdax ] || mib=160 bad=20M+4K
-	check "$mode, seed $seed" fuzz_images $mode $mib "$bad" --seed "$seed" "$@"
+
+# try_images NAME MODE MEBIBYTES COMMANDS BAD: 1 row.
+try_images() {
+	name=$1
+	shift
+	# shellcheck disable=SC2086 # options
+	check "$name, seed $seed" fuzz_images "$@" --seed "$seed" $inputs
 	[ -z "$tap_output" ] || echo "$tap_output" | sed 's/^/# /'
-done
+}
+
+# With a memory section, whose struct pages are on the device.
+try_images fsdax fsdax 160 1 20M+4K
+if [ "$DRIVER" = rust_pmem ]; then
+	try_images "fsdax, errors that stay" fsdax 160 0 "$STAYS_IN_FSDAX"
+else
+	skip "fsdax, errors that stay" "$ENDLESS"
+fi
+try_images devdax devdax 32 1 ""
+try_images sector sector 32 1 ""
+try_images "sector, errors that stay" sector 32 0 "$STAYS_IN_SECTOR"
 [ -z "${IMAGES:-}" ] || exit 0
 if [ "$DRIVER" = rust_pmem ]; then
 	provide size=$((8 << 20)) pages=1
@@ -58,3 +71,6 @@ check "labels, seed $seed" fuzz_labels --seed "$seed" --count 100000000 --second
 check "sysfs, seed $seed" fuzz_files --seed "$seed" --count 100000000 --seconds $part
 [ -z "$tap_output" ] || echo "$tap_output" | sed 's/^/# /'
 check_usable_afterwards
+check "sysfs of a bus without commands, seed $seed" fuzz_provider_files --seed "$seed" --count 100000000 --seconds $part
+[ -z "$tap_output" ] || echo "$tap_output" | sed 's/^/# /'
+provider_cleanup
