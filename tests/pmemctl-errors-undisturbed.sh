@@ -22,10 +22,7 @@ cleanup() {
 
 # has_copy: the walk has its copy of the mount, whose root has the path /.
 has_copy() {
-	for fd in "/proc/$walker/fd/"*; do
-		[ "$(readlink "$fd")" != / ] || return 0
-	done
-	return 1
+	[ -n "$(find "/proc/$walker/fd" -lname /)" ]
 }
 
 is_inactive() {
@@ -64,8 +61,13 @@ mkdir "$MNT/many"
 (cd "$MNT/many" && seq 20000 | xargs touch)
 pmemctl errors --links "/dev/$disk" >/tmp/output 2>&1 &
 walker=$!
-until has_copy; do kill -0 "$walker"; done
 kill -STOP "$walker"
+# A moment at a time, so that it is not at its end before anyone looks.
+until has_copy; do
+	kill -CONT "$walker"
+	sleep 0.01
+	kill -STOP "$walker"
+done
 check "umount during the search" umount "$MNT"
 kill -CONT "$walker"
 check "the file system is not in use any more" wait_for 60 is_inactive
