@@ -6,7 +6,7 @@
 # crash, whatever the driver (patches/0009). The NVDIMM's namespace, in raw mode, has none. Those of e820 memory are zeroes
 # before, which is harmless; a kernel for debugging is told not to fill them with a pattern. mce-during-bind-fsdax-and-sector has
 # the other modes.
-# vm: --bare --e820 32M@512M --nvdimm size=48M --cpus 2 --append vm_debug=- --append page_poison=0 --append init_on_alloc=1
+# vm: --bare --e820 32M@512M --nvdimm size=48M --virtio-pmem size=32M --cpus 2 --append vm_debug=- --append page_poison=0 --append init_on_alloc=1
 # timeout: 300
 . "$(dirname "$0")/lib/test.sh"
 . "$(dirname "$0")/lib/mce-inject.sh"
@@ -83,11 +83,11 @@ test_rebind() {
 	fi
 }
 
-plan 9
+plan 13
 load_driver
 load_mce_inject
 nvdimm=$(nfit_ns)
-for namespace in $nvdimm "$(e820_ns)"; do
+for namespace in $nvdimm "$(e820_ns)" "$(virtio_ns)"; do
 	forget_errors "$(disk_of "$namespace")"
 	test_rebind "$namespace" 0 report_pages
 	test_rebind "$namespace" $REPORTED raise_pages
