@@ -52,7 +52,7 @@ pub struct Mutant {
     /// Whether `make check` tries it.
     #[serde(default)]
     pub quick: bool,
-    /// The debug kernel that must report the fault, which is tried there only.
+    /// The debug kernel that must report the fault, or that the test needs. It is tried there only.
     pub kernel: Option<String>,
     /// A text that must be in the kernel's first report. Without one, a check of the test must fail.
     pub report: Option<String>,
@@ -109,8 +109,12 @@ fn parse(text: &str, tests: &[Selftest]) -> Result<Vec<Mutant>> {
             "{name}: quick, but `make check` does not run {test} without the fault"
         );
         ensure!(
-            mutant.kernel.is_none() || mutant.report.is_some(),
-            "{name}: a debug kernel is for its report"
+            mutant.kernel.is_none() || mutant.report.is_some() || known.debug,
+            "{name}: a debug kernel is for its report, or for a test that needs one"
+        );
+        ensure!(
+            mutant.kernel.is_some() || !known.debug,
+            "{name}: {test} needs a debug kernel"
         );
     }
     Ok(mutants)
@@ -521,8 +525,18 @@ test = "flush-fsync"
 "#;
 
     fn parsed(text: &str) -> Result<Vec<Mutant>> {
-        let script = Path::new("tests/flush-fsync.sh");
-        parse(text, &[Selftest::parse(script, "").unwrap()])
+        let tests = [("flush-fsync", ""), ("allocation-failure-io", "# debug\n")];
+        let tests = tests.map(|(name, header)| {
+            Selftest::parse(Path::new(&format!("tests/{name}.sh")), header).unwrap()
+        });
+        parse(text, &tests)
+    }
+
+    #[test]
+    fn test_that_needs_a_debug_kernel_needs_no_report() {
+        let text = ENTRY.replace("flush-fsync", "allocation-failure-io");
+        let mutants = parsed(&format!("{text}kernel = \"debug\"")).unwrap();
+        assert_eq!(mutants[0].report, None);
     }
 
     #[test]
@@ -555,6 +569,10 @@ test = "flush-fsync"
             ),
             (&ENTRY.replace("becomes", "instead"), "unknown field"),
             (&format!("{ENTRY}\nkernel = \"debug\""), "for its report"),
+            (
+                &ENTRY.replace("flush-fsync", "allocation-failure-io"),
+                "needs a debug kernel",
+            ),
             (&ENTRY.replace("no-flush", NONE), "two of this name"),
         ] {
             let error = format!("{:#}", parsed(text).unwrap_err());
