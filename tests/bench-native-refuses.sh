@@ -50,6 +50,7 @@ reader=$!
 wait_for 60 grep -qx tail /proc/$reader/comm
 is "open" "$(bench_error --yes-overwrite "$dev" "$dev")" "pmem-bench: $disk is in use: process $reader (tail) has $disk open"
 kill $reader
+wait $reader || :
 dmsetup create busy --table "0 100 linear $dev 0"
 is "part of another device" "$(bench_error --yes-overwrite "$dev" "$dev" | sed 's/dm-[0-9]*/dm/')" \
 	"pmem-bench: $disk is in use: $disk is part of dm (device mapper: busy)"

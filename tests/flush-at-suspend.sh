@@ -44,10 +44,11 @@ set -- $states
 plan $((4 + 5 * $#))
 provide flush_async=1
 for state; do
-	provider flush_delay 4000
+	provider flush_delay 3600000
 	write_fua --size=4k >/tmp/status &
 	writer=$!
 	check "$state: a flush is under way" wait_for 30 grep -q Y /sys/module/pmem_provider/parameters/flushing
+	provider flush_delay 4000
 	is "$state: the provider refuses it" "$(fall_asleep "$state")" "Device or resource busy"
 	is "$state: no flush was under way then" "$(provider flushing_asleep)" 0
 	wait $writer
@@ -57,7 +58,7 @@ done
 
 provider flush_delay 0
 provider flushes 0
-write_fua --size=64k --time_based --runtime=15 --rate_iops=50 >/tmp/status &
+write_fua --size=64k --time_based --runtime=20 --rate_iops=50 >/tmp/status &
 writer=$!
 check "many writes are under way" wait_for 30 sh -c "[ \$(cat /sys/module/pmem_provider/parameters/flushes) -gt 20 ]"
 provider bios 0

@@ -50,9 +50,11 @@ has_come() {
 test_rebind() {
 	provider=$(cat "$ND/$1/../../provider")
 	start=$(cat "$ND/$1/resource")
-	rm -f /tmp/mce_over
+	rm -f /tmp/mce_over /tmp/mce_begin
 	echo "$2" >/tmp/mce_next
 	{
+		# The reports may all come within a second.
+		wait_for 60 test -e /tmp/mce_begin
 		"$3" "$start"
 		touch /tmp/mce_over
 	} &
@@ -65,6 +67,7 @@ test_rebind() {
 		first=0
 		# The next page may have been injected before the bind.
 		[ "$1" = "$nvdimm" ] || first=$(($(mce_next) + 1))
+		: >/tmp/mce_begin
 		# The time between two pages may be longer than that of a round.
 		[ $((rounds % 4)) != 1 ] || wait_for 60 has_come "$first"
 		next=$(mce_next)

@@ -64,7 +64,7 @@ test_files() {
 fio_errors() {
 	trap '' BUS
 	start_fio "/dev/$other" --filename="/dev/$other" --rw="$1" --bs=64k --direct=1 --ioengine=io_uring --fixedbufs=1 \
-		--iomem=mmapshared:"$dax" --scramble_buffers=0 --time_based --runtime=30 --continue_on_error=io --output-format=json
+		--iomem=mmapshared:"$dax" --scramble_buffers=0 --time_based --runtime=900 --continue_on_error=io --output-format=json
 	sh -c "$(inject_mce "$dax" "$2")"
 	sleep 1
 	stop_fio

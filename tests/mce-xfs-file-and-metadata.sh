@@ -43,7 +43,7 @@ make_xfs_file "$disk"
 sector=$(((address - start) / 512))
 record "SIGBUS of the process" "$(signal_after_mce $MNT/file "$address")"
 record "the kernel says" "$(kernel_messages)"
-is "the page is listed" "$(cat "/sys/block/$disk/badblocks")" "$sector 8"
+becomes "the page is listed" "$sector 8" cat "/sys/block/$disk/badblocks"
 # Code 4: BUS_MCEERR_AR.
 is "a mapping: it alone is refused" "$(pmem-io map-read $MNT/file)" "page 257 code 4 lsb 12 address 0x101000"
 is "a store to it" "$(pmem-io map $MNT/file store=1028K+4K | head -n 1)" "page 257 code 4 lsb 12 address 0x101000"

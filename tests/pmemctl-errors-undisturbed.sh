@@ -91,7 +91,7 @@ if kernel_has fuse; then
 	mount -i -t fuse -o fd=4,rootmode=40000,user_id=0,group_id=0 hung /tmp/hung
 	check "a mount from a directory that hangs" mount -c -t tmpfs /tmp/hung/x /tmp/beside
 	status=0
-	timeout 30 pmemctl errors "/dev/$disk" >/dev/null || status=$?
+	timeout 120 pmemctl errors "/dev/$disk" >/dev/null || status=$?
 	is "the search ends" $status 1
 	exec 4>&-
 	umount /tmp/beside

@@ -79,7 +79,7 @@ case $STAGE in
 	check "it follows: injected poison" wait_for 40 lists_sector "$first" 6144
 	check "a device reports an error" host cxl-media-error memory $((268435456 + 0x400080))
 	check "it follows: the error" wait_for 40 lists_sector "$second" 8192
-	is "a line for each" "$(grep -c '1 added' /tmp/follow)" 2
+	check "a line for each" wait_for 40 sh -c "[ \$(grep -c '1 added' /tmp/follow) = 2 ]"
 	kill "$follower"
 	wait "$follower" || :
 	follower=

@@ -39,7 +39,11 @@ size_is() {
 start_truncate() {
 	sh -c ": >'$file'" &
 	CUTTER=$!
-	wait_for 60 truncate_waits || :
+	wait_for 60 truncate_has_begun || :
+}
+
+truncate_has_begun() {
+	truncate_waits || size_is 0
 }
 
 truncate_waits() {

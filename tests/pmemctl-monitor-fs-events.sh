@@ -11,7 +11,7 @@
 
 TRACE=/tmp/getdents.trace
 # Records which directories are read.
-STRACE="strace -f -y -qq -e trace=getdents64 -o $TRACE"
+STRACE="strace -f --seccomp-bpf -y -qq -e trace=getdents64 -o $TRACE"
 
 cleanup() {
 	exec 3<&-

@@ -85,7 +85,7 @@ for type in ext4 xfs; do
 	# As the owner of the directory can do it, before the file is immutable.
 	sync
 	wait_for 60 is_free "$sector"
-	strace -qq -o /dev/null -e trace=fsync -e inject=fsync:delay_enter=3000000 \
+	strace -qq -o /dev/null -e trace=fsync -e inject=fsync:delay_enter=6000000 \
 		pmemctl quarantine --keep-free 1M "$MNT" >/tmp/removed 2>&1 &
 	tracer=$!
 	wait_for 60 test -e "$quarantine"

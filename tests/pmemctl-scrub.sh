@@ -82,8 +82,10 @@ begun=$(date +%s)
 pmemctl scrub --json --state-dir "$STATE" --rate 2M "$DISK" >/tmp/scrub.json 2>/tmp/scrub.err &
 scrub=$!
 wait_for 30 has_come $((9 << 20))
+kill -STOP $scrub
 check_fails "a second one at the same time is refused" pmemctl scrub --state-dir "$STATE" "$DISK"
 kill -TERM $scrub
+kill -CONT $scrub
 status=0
 wait $scrub || status=$?
 is "SIGTERM: status 4" "$status" 4
@@ -166,7 +168,7 @@ umount /proc/sys/kernel/random/boot_id
 provider unmap ""
 provider_cleanup
 provide commands=0 dimm=0
-pmemctl scrub --state-dir "$STATE" --rate 8M "$DISK" >/dev/null 2>/tmp/scrub.err &
+pmemctl scrub --state-dir "$STATE" --rate 2M "$DISK" >/dev/null 2>/tmp/scrub.err &
 scrub=$!
 wait_for 30 has_come 1
 echo "$NAMESPACE" >"/sys/bus/nd/drivers/$DRIVER/unbind"

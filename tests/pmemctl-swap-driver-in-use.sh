@@ -46,7 +46,7 @@ make_fs ext4 "$disk"
 mount_dax "$disk"
 refuses "a mount" "$disk is mounted at $MNT (ext4)"
 # Only in another mount namespace.
-unshare -m sleep 60 &
+unshare -m sleep 600 &
 sleeper=$!
 wait_for 60 grep -qx sleep /proc/$sleeper/comm
 umount $MNT

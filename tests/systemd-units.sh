@@ -341,7 +341,7 @@ cat >/etc/pmemctl/hooks.d/30-slow <<-'END'
 	sleep inf &
 	echo $! >child
 	touch begun
-	sleep 4
+	sleep 2
 	touch ended
 END
 chmod 755 /etc/pmemctl/hooks.d/30-slow

@@ -93,6 +93,7 @@ echo 1 >/proc/sys/vm/memory_failure_early_kill
 check "a machine check on it is handled" mce_is_handled "$page"
 check "the process gets a signal" wait_for 30 sh -c "dmesg | grep 'Sending SIGBUS to xfs_io:$xfs_io '"
 exec 5>&-
+wait "$xfs_io" 2>/dev/null || :
 truncate -s 1M /dev/shm/file
 map_file /dev/shm/file 6
 check "a file in RAM is mapped" process_reads

@@ -378,7 +378,7 @@ static int sleep_event(struct notifier_block *nb, unsigned long event, void *dat
 		return NOTIFY_DONE;
 	drain_workqueue(flush_queue);
 	flushing_asleep = READ_ONCE(flushing);
-	msleep(1000);
+	msleep(2000);
 	return notifier_from_errno(-EBUSY);
 }
 
