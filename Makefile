@@ -231,6 +231,9 @@ powerfail :=
 modules := module provider $(if $(arm64),tools-arm64)
 endif
 
+# For tables: which sources were tested.
+revision = --revision '$(shell git describe --always --dirty --exclude='*' 2>/dev/null)'
+
 check: tools $(modules) $(if $(TESTS)$(LIST)$(other),$(powerfail),setup-ndctl setup-powerfail)
 	@set -f; $(selftests) $(if $(DRIVER),--driver '$(DRIVER)') $(if $(LIST),--list) $(if $(filter 0,$(LEAKS)),--no-leaks) $$TESTS
 	@$(if $(enter),$(if $(TESTS)$(LIST)$(DRIVER)$(other),,setup/crates keep))
@@ -250,7 +253,7 @@ fuzz: tools $(modules)
 		$(foreach name,IMAGES MINUTES SEED,$(if $($(name)),--set $(name)='$($(name))')) fuzz-long
 
 parity: tools $(modules) $(powerfail)
-	@set -f; $(selftests) --parity $$TESTS
+	@set -f; $(selftests) --parity $(revision) $$TESTS
 
 coverage: tools
 	@set -f; $(enter) $(built)/pmem-check --coverage $$TESTS
@@ -261,11 +264,11 @@ suite-ndctl: setup-ndctl
 suite-kselftest: setup-suites
 suite-apps: setup-apps
 suite-ndctl suite-kselftest suite-apps: suite-%: tools
-	@set -f; $(enter) $(built)/pmem-check --suite $* $(if $(DRIVER),--driver '$(DRIVER)') $(if $(RESUME),--resume) $$TESTS
+	@set -f; $(enter) $(built)/pmem-check --suite $* $(revision) $(if $(DRIVER),--driver '$(DRIVER)') $(if $(RESUME),--resume) $$TESTS
 
 ifneq ($(XFSTESTS),)
 xfstests: tools $(if $(wildcard $(XFSTESTS)/suite.toml),,setup-suites)
-	@set -f; RUST_PMEM_BIND='$(abspath $(XFSTESTS))' $(enter) $(built)/pmem-check --xfstests '$(abspath $(XFSTESTS))' \
+	@set -f; RUST_PMEM_BIND='$(abspath $(XFSTESTS))' $(enter) $(built)/pmem-check --xfstests '$(abspath $(XFSTESTS))' $(revision) \
 		$(if $(FSTYP),--fstyp '$(FSTYP)') $(if $(GROUP),--group '$(GROUP)') $(if $(DRIVER),--driver '$(DRIVER)') \
 		$(if $(FRESH),,--resume) $$TESTS
 else

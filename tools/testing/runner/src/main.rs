@@ -137,6 +137,10 @@ struct Arguments {
     #[arg(long, conflicts_with_all = ["driver", "lint", "parity", "suite", "xfstests", "kernel", "mutants"])]
     coverage: bool,
 
+    /// Revision of the sources, for the tables of --parity, --suite and --xfstests
+    #[arg(long, value_name = "REVISION", default_value = "")]
+    revision: String,
+
     /// Print each selftest's name, title, tags and machine, and run nothing
     #[arg(long)]
     list: bool,
@@ -345,7 +349,7 @@ fn run(arguments: &Arguments) -> Result<bool> {
     let ran = scheduler::run(jobs, arguments.jobs(), &mut results);
     let complete = count_error(ran, &mut results);
     if arguments.parity && built && complete {
-        let parity = comparison.parity();
+        let parity = comparison.parity(&arguments.revision);
         report::write(&parity, &table)?;
         results.line(&format!("\n{}", report::summary(&parity)));
         results.line(&format!("\nthe whole table: {}.md", table.display()));
@@ -635,9 +639,10 @@ fn parity_jobs(tests: Vec<Selftest>, comparison: &Comparison) -> impl Iterator<I
 fn run_suite(
     arguments: &Arguments,
     top: &Path,
-    suite: Suite,
+    mut suite: Suite,
     patterns: &[Pattern],
 ) -> Result<bool> {
+    suite.revision.clone_from(&arguments.revision);
     let logs = top.join("build/suites").join(&suite.name);
     fs::create_dir_all(&logs).with_context(|| logs.display().to_string())?;
     let mut results = Results::new();

@@ -45,6 +45,8 @@ pub struct Row {
 pub struct Parity {
     /// The kernel's release.
     pub kernel: String,
+    /// That of the sources, if it is known.
+    pub revision: String,
     /// The rows, in the order of their tests.
     pub rows: Vec<Row>,
     /// The title of each test.
@@ -246,9 +248,10 @@ impl Comparison {
         Ok(())
     }
 
-    /// Returns the whole comparison.
-    pub fn parity(self) -> Parity {
+    /// Returns the whole comparison, of this revision of the sources.
+    pub fn parity(self, revision: &str) -> Parity {
         let mut parity = mem::take(&mut *locked(&self.parity));
+        parity.revision = revision.to_owned();
         parity.kernel = self.executors[1].kernel.get().cloned().unwrap_or_default();
         parity.rows.sort_by(|a, b| a.test.cmp(&b.test));
         parity.unneeded.sort();

@@ -67,12 +67,16 @@ fn markdown(parity: &Parity) -> String {
     let mut text = format!(
         "<!-- made by `make parity` -->\n\
          # rust_pmem beside nd_pmem\n\n\
-         Linux {}: its own C driver, `nd_pmem`, and `rust_pmem`, each in virtual machines of its own. A row is one thing that \
+         Linux {}: its own C driver, `nd_pmem`, and `rust_pmem`{}, each in virtual machines of its own. A row is one thing that \
          a user can see.\n\n{}\n\n\
          *same*: nobody sees a difference; *better*: they differ, and rust_pmem has the better answer; *equal*: they differ, and \
          neither answer is the better one; *worse*: a difference that nobody has given a reason for, or a failure; *not run*: \
          it can't be tried here.\n",
         parity.kernel,
+        match parity.revision.as_str() {
+            "" => String::new(),
+            revision => format!(" {revision}"),
+        },
         summary(parity)
     );
     for (verdict, title) in [

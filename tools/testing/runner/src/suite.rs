@@ -14,7 +14,7 @@ use crate::scheduler::{self, Job, locked};
 use anyhow::{Context, Result, ensure};
 use glob::{MatchOptions, Pattern};
 use serde::{Deserialize, Serialize};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write;
 use std::fs::{self, Metadata};
 use std::hash::{DefaultHasher, Hash, Hasher};
@@ -115,6 +115,9 @@ struct Run {
     seconds: f64,
     /// Identifies the driver, the guest, the scripts and the tests.
     hash: String,
+    /// That of the sources.
+    #[serde(default)]
+    revision: String,
 }
 
 impl Run {
@@ -148,6 +151,7 @@ impl Run {
             reason,
             seconds: (result.time.as_secs_f64() * 10.0).round() / 10.0,
             hash,
+            revision: String::new(),
         }
     }
 
@@ -233,6 +237,8 @@ pub struct Suite {
     often: Vec<Often>,
     /// The user's tests.
     tree: Option<PathBuf>,
+    /// That of the sources, for the table.
+    pub revision: String,
 }
 
 impl Suite {
@@ -302,6 +308,7 @@ impl Suite {
             open,
             often,
             tree: None,
+            revision: String::new(),
         })
     }
 
@@ -475,7 +482,11 @@ impl Suite {
             }
             let mut saved = locked(saved);
             let runs = saved.tests.entry(case.name.clone()).or_default();
-            runs.insert(driver.to_owned(), Run::worst_of(all));
+            let run = Run {
+                revision: self.revision.clone(),
+                ..Run::worst_of(all)
+            };
+            runs.insert(driver.to_owned(), run);
             if let Some(kernel) = executor.kernel.get() {
                 saved.kernel.clone_from(kernel);
             }
@@ -722,9 +733,19 @@ fn markdown(suites: &[(String, Saved)]) -> String {
             let why = saved.whys.get(test).cloned().unwrap_or_default();
             rows.add_row([test.clone(), cell(DRIVERS[0]), cell(DRIVERS[1]), why]);
         }
+        let revisions: BTreeSet<&str> = saved
+            .tests
+            .values()
+            .flat_map(|runs| runs.values().map(|run| run.revision.as_str()))
+            .filter(|revision| !revision.is_empty())
+            .collect();
+        let of = match revisions.is_empty() {
+            true => String::new(),
+            false => format!(", with rust_pmem {}", Vec::from_iter(revisions).join(", ")),
+        };
         let _ = write!(
             text,
-            "\n## {name}\n\nOf {}, on Linux {}.\n\n{rows}\n",
+            "\n## {name}\n\nOf {}, on Linux {}{of}.\n\n{rows}\n",
             saved.about, saved.kernel
         );
     }
@@ -813,6 +834,7 @@ why = "C is broken."
                 reason: "so".into(),
                 seconds: 1.0,
                 hash: String::new(),
+                revision: String::new(),
             };
             let runs = [("nd_pmem".into(), run(c)), ("rust_pmem".into(), run(rust))];
             suite.judge(test, &runs.into(), drivers).0
@@ -855,6 +877,7 @@ why = "C is broken."
                 reason: reason.into(),
                 seconds: 1.0,
                 hash: String::new(),
+                revision: String::new(),
             };
             runs.insert((*driver).to_owned(), run);
         }
@@ -866,12 +889,40 @@ why = "C is broken."
         );
     }
 
+    #[test]
+    fn table_names_the_revisions_of_its_results() {
+        let run = |revision: &str| Run {
+            revision: revision.into(),
+            ..failed("so")
+        };
+        let runs = |c, rust| {
+            let runs = [("nd_pmem".into(), run(c)), ("rust_pmem".into(), run(rust))];
+            BTreeMap::from(runs)
+        };
+        let saved = |tests| Saved {
+            about: "somebody".into(),
+            kernel: "7.2".into(),
+            tests: BTreeMap::from(tests),
+            whys: BTreeMap::new(),
+        };
+        let tests = [
+            ("one".into(), runs("b1", "b1")),
+            ("two".into(), runs("a2", "b1")),
+        ];
+        let text = markdown(&[("suite".into(), saved(tests))]);
+        assert!(text.contains("Of somebody, on Linux 7.2, with rust_pmem a2, b1.\n"));
+        let tests = [("one".into(), runs("", "")), ("two".into(), runs("", ""))];
+        let text = markdown(&[("suite".into(), saved(tests))]);
+        assert!(text.contains("Of somebody, on Linux 7.2.\n"));
+    }
+
     fn failed(reason: &str) -> Run {
         Run {
             verdict: Kind::Fail,
             reason: reason.into(),
             seconds: 1.0,
             hash: String::new(),
+            revision: String::new(),
         }
     }
 
@@ -1033,6 +1084,7 @@ why = "C is broken."
             reason: "so".into(),
             seconds: 1.0,
             hash: String::new(),
+            revision: String::new(),
         };
         let judged = |c, rust| {
             let runs = [("nd_pmem".into(), run(c)), ("rust_pmem".into(), run(rust))];
