@@ -67,7 +67,7 @@ test_modes() {
 	record "$1: a name" "$(ndctl list -N -n "$2" | jq -r '.[0] | "\(.mode) \(.name)"')"
 	record_result "$1: a smaller size" ndctl create-namespace -f -e "$2" -m fsdax -s 16M
 	record_result "$1: another alignment" ndctl create-namespace -f -e "$2" -m fsdax -a 1G
-	record_result "$1: another namespace" ndctl create-namespace -r "$(basename "$(readlink -f "$ND/$2/..")")" -m raw
+	record_result "$1: another namespace" ndctl create-namespace -r "$(region_of_namespace "$2")" -m raw
 	is "$1: an info block" "$(count_info_blocks "$2")" 1
 	record_result "$1: destroyed" ndctl destroy-namespace -f "$2"
 	is "$1: no info block" "$(count_info_blocks "$2")" 0

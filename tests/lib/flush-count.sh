@@ -60,8 +60,3 @@ record_durability() {
 		[ ! -e $file ] || echo "$file $(stat -c %a $file) $(cat $file)"
 	done)"
 }
-
-# region_of_namespace NAMESPACE: the name of its region.
-region_of_namespace() {
-	basename "$(readlink -f "$ND/$1/..")"
-}

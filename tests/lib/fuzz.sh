@@ -73,7 +73,7 @@ fuzz_files() {
 fuzz_provider_files() {
 	provide size=$((32 << 20)) pages=1 dimm=0 commands=0
 	fuzz_load_driver
-	fuzz_files_of "region$(echo "$NAMESPACE" | tr -dc '0-9.' | cut -d . -f 1)" "$@"
+	fuzz_files_of "$(region_of_namespace "$NAMESPACE")" "$@"
 }
 
 # fuzz_load_driver: loads the driver under test; rust_pmem so that it can poison memory.

@@ -56,6 +56,11 @@ region_of() {
 	return 1
 }
 
+# region_of_namespace NAMESPACE: the name of its region.
+region_of_namespace() {
+	basename "$(readlink -f "$ND/$1/..")"
+}
+
 # nfit_region: the first region of an NVDIMM.
 nfit_region() {
 	region_of ACPI.NFIT
