@@ -17,7 +17,7 @@ list_errors() {
 }
 
 few_saves() {
-	saves=$(grep -c ': saved:' $FOLLOW) && [ "$saves" -lt 500 ]
+	saves=$(grep -c ': saved:' $FOLLOW) && [ "$saves" -lt 200 ]
 }
 
 [ "$DRIVER" = rust_pmem ] || skip_all "C leaves out what does not fit"
