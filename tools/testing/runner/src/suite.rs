@@ -736,7 +736,8 @@ fn markdown(suites: &[(String, Saved)]) -> String {
         let revisions: BTreeSet<&str> = saved
             .tests
             .values()
-            .flat_map(|runs| runs.values().map(|run| run.revision.as_str()))
+            .filter_map(|runs| runs.get(DRIVERS[1]))
+            .map(|run| run.revision.as_str())
             .filter(|revision| !revision.is_empty())
             .collect();
         let of = match revisions.is_empty() {
@@ -907,7 +908,7 @@ why = "C is broken."
         };
         let tests = [
             ("one".into(), runs("b1", "b1")),
-            ("two".into(), runs("a2", "b1")),
+            ("two".into(), runs("c3", "a2")),
         ];
         let text = markdown(&[("suite".into(), saved(tests))]);
         assert!(text.contains("Of somebody, on Linux 7.2, with rust_pmem a2, b1.\n"));
