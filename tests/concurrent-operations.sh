@@ -4,7 +4,6 @@
 #
 # A part of `make soak`.
 # vm: --bare --append memmap=128M$512M --append vm_debug=- --append page_poison=0 --append init_on_alloc=1 --cpus 2
-# kernel: device_dax
 # timeout: 900
 . "$(dirname "$0")/lib/test.sh"
 . "$(dirname "$0")/lib/operations.sh"

@@ -29,7 +29,17 @@ SLOTS=48 SLOT=65536 FILES=12
 # operations_prepare ext4|xfs: makes the namespaces. NAMESPACES lists them in the order above. XFS needs 64 MiB.
 operations_prepare() {
 	FILE_SYSTEM=$1
-	modprobe -a device_dax dax_pmem ext4
+	modprobe ext4
+	MODES="raw
+fsdax -M mem
+fsdax -M dev
+sector"
+	# PREEMPT_RT excludes it.
+	if kernel_has device_dax; then
+		modprobe -a device_dax dax_pmem
+		MODES="$MODES
+devdax -M mem"
+	fi
 	mkdir -p $OPERATIONS
 	# For the position of a scrub.
 	echo 0123456789abcdef0123456789abcdef >/etc/machine-id
@@ -109,11 +119,12 @@ esac
 
 # all_done: prints the operations that were never done, and fails if there are any.
 all_done() {
-	! printf '%s\n' "write to the raw disk" "read of the raw disk" "read of a bad slot" error mount "write to a file" "read of a file" \
-		"write to a mapping" "error in a file" "read of a bad file" "repair of a file" "error in a mode" "machine check" repair load \
-		unbind bind "change to raw" "change to fsdax -M mem" \
-		"change to fsdax -M dev" "change to sector" "change to devdax -M mem" "unbind of a region" read-only lists scrub unload |
-		grep -vxF "$(sort -u $OPERATIONS/done)"
+	! {
+		echo "$MODES" | sed 's/^/change to /'
+		printf '%s\n' "write to the raw disk" "read of the raw disk" "read of a bad slot" error mount "write to a file" "read of a file" \
+			"write to a mapping" "error in a file" "read of a bad file" "repair of a file" "error in a mode" "machine check" repair \
+			load unbind bind "unbind of a region" read-only lists scrub unload
+	} | grep -vxF "$(sort -u $OPERATIONS/done)"
 }
 
 start_worker() {
@@ -470,14 +481,8 @@ replay_journal() {
 change_modes() {
 	while running; do
 		rm -f $OPERATIONS/modes
-		random 5
-		case $random in
-		0) mode="-m raw" ;;
-		1) mode="-m fsdax -M mem" ;;
-		2) mode="-m fsdax -M dev" ;;
-		3) mode="-m sector" ;;
-		*) mode="-m devdax -M mem" ;;
-		esac
+		random "$(echo "$MODES" | wc -l)"
+		mode="-m $(echo "$MODES" | sed -n "$((random + 1))p")"
 		# shellcheck disable=SC2086 # a list
 		ndctl create-namespace -f -e "$MODES_NAMESPACE" $mode >$OPERATIONS/mode 2>/dev/null || {
 			random_pause
