@@ -14,7 +14,7 @@
 
 [ "$DRIVER" = rust_pmem ] || skip_all "nd_pmem has no errors/list"
 need_faults
-plan 19
+plan 21
 provide size=$((16 << 20)) pages=1 dimm=0
 rmmod rust_pmem
 insmod "$MODULE" inject=1
@@ -125,6 +125,24 @@ rebind "$NAMESPACE"
 listed=$(cut -d ' ' -f 1,2 "$LIST" | sort -n | paste -sd +)
 [ "$result" = ok ] || listed="${listed%+196608 4096}+196608 4096"
 is "without memory: the next bind knows all that was reported" "$listed" "65536 4096+131072 4096+196608 4096"
+
+# has_failed: an allocation has failed.
+has_failed() {
+	[ "$(cat /sys/kernel/debug/failslab/times)" -lt $MANY_FAULTS ]
+}
+
+# The work item fails, so that only the driver has the machine check until the unbind. There, the first try fails: it writes the
+# badrange list twice, and reads it in between. Six failures suffice.
+fail_allocations N
+mce_inject $((MEMORY + 262144)) 12
+check "without memory for the work item: an allocation fails" wait_for 10 has_failed
+sleep 1
+echo 7 >/sys/kernel/debug/failslab/times
+echo "$NAMESPACE" >"$ND/$NAMESPACE/driver/unbind"
+left=$(cat /sys/kernel/debug/failslab/times)
+stop_faults
+echo "$NAMESPACE" >"/sys/bus/nd/drivers/$DRIVER/bind"
+is "nor for the first try of the unbind: the next bind knows the machine check" "$left $(grep -c '^262144 4096' "$LIST")" "0 1"
 provider_cleanup
 
 # A write that fails may have repaired the page before that: then neither the disk nor the platform lists it.
