@@ -39,13 +39,13 @@ check "a part of it can be written then" sh -c "head -c 512 /dev/zero | dd of=/d
 
 # The copy of a read fails, as with a machine check.
 echo "add 3145728 4096" >"/sys/block/$DISK/device/errors/list"
-provider fail "copy_mc_to_kernel 4096 3145728"
+provider fail "copy_mc_to_kernel 4096 $((MEMORY + 3145728))"
 is "a drop of a page that can't be read" "$(drop_error "3145728 4096")" "Input/output error"
 provider fail ""
 is "it is listed" "$(badblocks_of "$DISK")" "6144+8"
 is "a drop of it when it can be read" "$(drop_error "3145728 4096") $(badblocks_of "$DISK")" " "
 echo "add 3145728 12288" >"/sys/block/$DISK/device/errors/list"
-provider fail "copy_mc_to_kernel 4096 3149824"
+provider fail "copy_mc_to_kernel 4096 $((MEMORY + 3149824))"
 is "a drop of three pages, of which the second can't be read" "$(drop_error "3145728 12288")" "Input/output error"
 provider fail ""
 is "they are listed from that one on" "$(cat "/sys/block/$DISK/device/errors/list")" "3149824 8192 user"

@@ -491,14 +491,22 @@ asm(".text\n"
 #endif
 
 static long fail_value;
-static u64 fail_offset;
+static u64 fail_at;
 static uint fail_calls;
+
+/* libnvdimm has a mapping of its own; on x86-64 it is no part of the direct map. */
+static bool is_address_of(const void *addr, u64 phys)
+{
+	if (is_vmalloc_addr(addr))
+		return PFN_PHYS(vmalloc_to_pfn(addr)) + offset_in_page(addr) == phys;
+	return addr == __va(phys);
+}
 
 static int fail_call(struct kprobe *probe, struct pt_regs *regs)
 {
 	/* The kernel copies its own pages by the same functions. */
-	if (fail_offset < size &&
-	    regs_get_kernel_argument(regs, 1) != (ulong)__va(start + fail_offset))
+	if (fail_at != U64_MAX &&
+	    !is_address_of((void *)regs_get_kernel_argument(regs, 1), fail_at))
 		return 0;
 	fail_calls++;
 	regs_set_return_value(regs, fail_value);
@@ -527,8 +535,8 @@ static int fail_set(const char *val, const struct kernel_param *kp)
 	if (!*val || *val == '\n')
 		return 0;
 	fail_calls = 0;
-	fail_offset = U64_MAX;
-	if (sscanf(val, "%63s %ld %llu", symbol, &fail_value, &fail_offset) < 2)
+	fail_at = U64_MAX;
+	if (sscanf(val, "%63s %ld %llu", symbol, &fail_value, &fail_at) < 2)
 		return -EINVAL;
 	probe = (struct kprobe){
 		.symbol_name = symbol,
@@ -551,7 +559,7 @@ static const struct kernel_param_ops fail_ops = {
 	.get = fail_get,
 };
 module_param_cb(fail, &fail_ops, NULL, 0644);
-MODULE_PARM_DESC(fail, "\"FUNCTION VALUE [OFFSET]\": the kernel's function only returns this (if its second argument is the address of OFFSET, in bytes); an empty string ends it. Reads as the number of calls");
+MODULE_PARM_DESC(fail, "\"FUNCTION VALUE [ADDRESS]\": the kernel's function only returns this (if its second argument is mapped to this physical address); an empty string ends it. Reads as the number of calls");
 
 /* ---- bus and regions ---- */
 
