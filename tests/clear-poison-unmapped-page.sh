@@ -9,6 +9,7 @@
 
 [ "$DRIVER" = rust_pmem ] || skip_all "the C driver oopses in memcpy_flushcache"
 cleanup() {
+	provider fail ""
 	# The page would stay unmapped for the tests that follow.
 	provider unmap ""
 	provider_cleanup
@@ -19,7 +20,7 @@ nowait_write() {
 	pmem-io pwrite --nowait --direct --offset "$1" --length 64K "/dev/$DISK" 2>&1 | sed 's/.*: //; s/ (.*//'
 }
 
-plan 19
+plan 25
 provide pages=1
 pattern before_ 8 | write_sectors "$DISK" 2056 8
 provider unmap 1M
@@ -52,3 +53,16 @@ provider unmap 2M
 check "zeroes over a page that is unmapped since the probe" blkdiscard --force --zeroout --offset 2M --length 4K "/dev/$DISK"
 is "it has them" "$(read_sectors "$DISK" 4096 8 | md5sum)" "$(head -c 4096 /dev/zero | md5sum)"
 is_empty "and no error" badblocks_of "$DISK"
+
+# The kernel has to split a mapping of the direct map, for which it may have no memory.
+pattern lastone 8 >/tmp/data
+provider unmap 1M
+provider bad 1M+4K
+provider fail "clear_mce_nospec -12"
+is "if it can't be mapped again, a write of all of it" "$(errno_of write_sectors "$DISK" 2048 8 </tmp/data)" "Input/output error"
+is "a drop from the list" "$(errno_of sh -c "env echo drop 1048576 4096 >/sys/block/$DISK/device/errors/list")" "Input/output error"
+is "the kernel was asked each time" "$(provider fail)" 2
+provider fail ""
+is "it is listed" "$(badblocks_of "$DISK")" "2048+8"
+check "if it can be mapped, a write repairs it" write_sectors "$DISK" 2048 8 </tmp/data
+is "so that it reads" "$(read_sectors "$DISK" 2048 8 | md5sum) $(badblocks_of "$DISK")" "$(md5sum </tmp/data) "
