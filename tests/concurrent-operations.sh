@@ -12,6 +12,6 @@
 [ "$DRIVER" = rust_pmem ] || skip_all "nd_pmem frees struct pages that are in use, and may crash the kernel"
 need pmem-io fio e2fsck ndctl jq
 plan 10
-operations_prepare ext4
+operations_prepare ext4 1
 operate 10
 check_operations ""

@@ -3,7 +3,8 @@
 # Disks, files and mappings survive an hour, or MINUTES, of random operations all at once, and memory does not grow.
 #
 # The files are of ext4 in the first half and of XFS in the second, which reports it if its disk goes away in a transaction, and
-# drops pages of files that processes map anew (see mce-during-unbind-of-mounted-disk).
+# drops pages of files that processes map anew (see mce-during-unbind-of-mounted-disk). The bus has commands in the first half if the
+# seed is odd, and otherwise in the second.
 #
 # With slab_debug=U, slab caches are not merged and keep no objects for each processor: their counts are exact.
 # soak
@@ -30,14 +31,14 @@ grown() {
 		END { for (kind in least) if (kind in most && least[kind] >= most[kind] + 8) print kind all[kind] }' "$@"
 }
 
-# soak_on FILE-SYSTEM MINUTES: 18 subtests for each minute, and one for more than 4 of them.
+# soak_on FILE-SYSTEM MINUTES COMMANDS: 18 subtests for each minute, and one for more than 4 of them.
 soak_on() {
 	rm -f /tmp/allocated.*
 	# All files are there before the first sample, which counts them.
 	for minute in $(seq 3 "$2"); do
 		: >/tmp/allocated.$((minute + 100000))
 	done
-	operations_prepare "$1"
+	operations_prepare "$1" "$3"
 	for minute in $(seq "$2"); do
 		operate 45
 		check_handover "seed $SEED, $1, minute $minute: "
@@ -58,7 +59,8 @@ soak_on() {
 need_both_drivers
 need pmem-io fio e2fsck xfs_repair ndctl jq
 xfs=$((MINUTES / 2))
+commands=$((SEED % 2))
 ext4=$((MINUTES - xfs))
 plan $((MINUTES * 18 + (ext4 > 4) + (xfs > 4)))
-soak_on ext4 $ext4
-soak_on xfs $xfs
+soak_on ext4 $ext4 $commands
+soak_on xfs $xfs $((1 - commands))

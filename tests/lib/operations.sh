@@ -6,7 +6,7 @@
 #	# vm: --bare --append memmap=128M$512M --cpus 2
 #	. "$(dirname "$0")/lib/test.sh"
 #	. "$(dirname "$0")/lib/operations.sh"
-#	operations_prepare ext4
+#	operations_prepare ext4 1
 #	operate 20
 #	check_operations ""
 #
@@ -26,7 +26,8 @@
 OPERATIONS=/tmp/operations
 SLOTS=48 SLOT=65536 FILES=12
 
-# operations_prepare ext4|xfs: makes the namespaces. NAMESPACES lists them in the order above. XFS needs 64 MiB.
+# operations_prepare ext4|xfs COMMANDS: makes the namespaces, on a bus that has commands (1), or on one that has none (0), where an
+# overwrite repairs. NAMESPACES lists them in the order above. XFS needs 64 MiB.
 operations_prepare() {
 	FILE_SYSTEM=$1
 	modprobe ext4
@@ -46,7 +47,7 @@ devdax -M mem"
 	region_size=$((32 << 20))
 	[ "$FILE_SYSTEM" = ext4 ] || region_size=$((64 << 20))
 	# Only the last one has asynchronous flushes, which sector mode does not have.
-	provide size=$((4 * region_size)) nr_regions=4 pages=1 async=0x8 flush_async=1
+	provide size=$((4 * region_size)) nr_regions=4 pages=1 async=0x8 flush_async=1 commands="$2"
 	# shellcheck disable=SC2046 # a list
 	set -- $(namespaces pmem_provider)
 	NAMESPACES=$*
