@@ -5,14 +5,16 @@
 # The disk at the other end of the I/O is the driver's, so that its copies have an unmapped page as their source or target.
 # compare
 # quick
-# kernel: device_dax
+# kernel: device_dax transparent_hugepage
 # vm: --bare --nvdimm size=448M,labels --cpus 2
 # timeout: 300
 . "$(dirname "$0")/lib/test.sh"
 . "$(dirname "$0")/lib/busy.sh"
+. "$(dirname "$0")/lib/dax-faults.sh"
 
 cleanup() {
 	exec 3<&-
+	untrace_faults
 	umount $MNT 2>/dev/null
 	modprobe -r device_dax dax_pmem
 	unload_driver
@@ -45,6 +47,14 @@ read_pipe() {
 test_files() {
 	make_fs "$1" "$disk"
 	mount_dax "$disk"
+	fallocate -l 4M $MNT/huge
+	pmem-io fill $MNT/huge
+	trace_faults
+	record_result "$1: a disk read into a huge page of which a page fails before" pmem-io map --seed 9 --length 4M $MNT/huge load \
+		run="$(inject_mce $MNT/huge 3M)" direct-read="/dev/$other"
+	is "$1: it was a huge page" "$(count_faults | sed 's/,.*//')" "2 of 2 MiB"
+	untrace_faults
+	check "$1: the pages behind the one that failed can be read" pmem-io pread --offset 3076K --length 1020K $MNT/huge
 	fallocate -l 64K $MNT/file
 	pmem-io fill $MNT/file
 	cp $MNT/file /tmp/mce-pages-in-io.wanted
@@ -72,7 +82,7 @@ fio_errors() {
 	fio_jobs '"error \(.first_error), often: \(.total_err > 1)"'
 }
 
-plan 10
+plan 16
 need fio
 load_driver
 region=$(labelled_region)
