@@ -2,7 +2,9 @@
 # SPDX-License-Identifier: GPL-2.0
 # Only root changes errors, labels or modes or reads the memory, also under lockdown and in a container; readers stall no I/O.
 #
-# The guest is this test's own: lockdown ends with it.
+# The guest is this test's own: lockdown ends with it. The scheduler warns when both processors are busy and the host gives them no time
+# (7.2).
+# expect-splat: at hrtimer_forward+ < dl_task_timer
 # vm: --bare --nvdimm size=64M --e820 352M@512M --cpus 2
 # timeout: 900
 . "$(dirname "$0")/lib/test.sh"

@@ -1,7 +1,7 @@
 #!/bin/sh
 # SPDX-License-Identifier: GPL-2.0
 # A flush in the middle of a bio does not let the provider's allocation start I/O, which would wait for that bio to be submitted.
-# vm: --bare --append memmap=128M$512M --cpus 2
+# vm: --bare --append memmap=128M$512M
 . "$(dirname "$0")/lib/test.sh"
 . "$(dirname "$0")/lib/provider.sh"
 

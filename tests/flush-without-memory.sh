@@ -1,7 +1,7 @@
 #!/bin/sh
 # SPDX-License-Identifier: GPL-2.0
 # A flush whose task gets no memory, because the OOM killer has chosen it, is made all the same: others wait for it.
-# vm: --bare --append memmap=128M$512M --cpus 2
+# vm: --bare --append memmap=128M$512M
 . "$(dirname "$0")/lib/test.sh"
 . "$(dirname "$0")/lib/provider.sh"
 

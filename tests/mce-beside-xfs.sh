@@ -3,7 +3,7 @@
 # A machine check on one partition signals the process that maps its page, although XFS on the other holds the disk.
 #
 # XFS doesn't have the address and refuses to handle the failure, which the kernel's recovery then has to do.
-# vm: --bare --nvdimm size=512M,labels --cpus 2
+# vm: --bare --nvdimm size=512M,labels
 . "$(dirname "$0")/lib/test.sh"
 . "$(dirname "$0")/lib/sigbus.sh"
 

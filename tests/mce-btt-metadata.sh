@@ -1,7 +1,7 @@
 #!/bin/sh
 # SPDX-License-Identifier: GPL-2.0
 # A machine check in the map or the log of a BTT fails what needs that page, and affects no other sector and no old data.
-# vm: --bare --nvdimm size=80M --cpus 2
+# vm: --bare --nvdimm size=80M
 . "$(dirname "$0")/lib/test.sh"
 
 cleanup() {

@@ -1,6 +1,9 @@
 #!/bin/sh
 # SPDX-License-Identifier: GPL-2.0
 # Machine checks under writers and readers of a disk in sector mode: each sector has its data or an error, and can be written again.
+#
+# libnvdimm looks at the number of bad blocks without their lock, and again with it (is_bad_pmem): a race that is not of the driver.
+# expect-splat: KCSAN: data-race in badblocks_set / nsio_rw_bytes
 # vm: --bare --append memmap=128M$512M --cpus 2
 # timeout: 180
 . "$(dirname "$0")/lib/test.sh"

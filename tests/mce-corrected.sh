@@ -1,7 +1,7 @@
 #!/bin/sh
 # SPDX-License-Identifier: GPL-2.0
 # A corrected memory error is not listed, and an uncorrected one after it is.
-# vm: --bare --nvdimm size=112M --cpus 2
+# vm: --bare --nvdimm size=112M
 . "$(dirname "$0")/lib/test.sh"
 
 # The kernel looks for corrected machine checks in the registers every so many seconds.

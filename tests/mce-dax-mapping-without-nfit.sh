@@ -3,7 +3,7 @@
 # A machine check in a DAX file on memory without NFIT affects one page, and a write or reuse of the page repairs it.
 #
 # It does not matter whether a mapping had touched the page.
-# vm: --bare --nvdimm size=64M --e820 64M@512M --virtio-pmem size=64M --cxl size=256M --cpus 2
+# vm: --bare --nvdimm size=64M --e820 64M@512M --virtio-pmem size=64M --cxl size=256M
 . "$(dirname "$0")/lib/test.sh"
 
 cleanup() {

@@ -2,7 +2,7 @@
 # SPDX-License-Identifier: GPL-2.0
 # Machine checks in pages that are mapped as parts of a huge one cost these pages alone, and repairs make it huge again.
 # kernel: transparent_hugepage
-# vm: --bare --nvdimm size=704M,labels --cpus 2
+# vm: --bare --nvdimm size=704M,labels
 . "$(dirname "$0")/lib/test.sh"
 . "$(dirname "$0")/lib/dax-faults.sh"
 

@@ -1,7 +1,7 @@
 #!/bin/sh
 # SPDX-License-Identifier: GPL-2.0
 # A machine check in the info block of a namespace is logged and listed, and affects no data.
-# vm: --bare --nvdimm size=96M,labels --cpus 2
+# vm: --bare --nvdimm size=96M,labels
 . "$(dirname "$0")/lib/test.sh"
 . "$(dirname "$0")/lib/badblocks.sh"
 

@@ -4,7 +4,7 @@
 #
 # The kernel reads the struct pages of the info block, which it has not initialised: they have what was there before. Of
 # less than a section (128 MiB) they are in RAM.
-# vm: --bare --nvdimm size=160M,labels --cpus 2
+# vm: --bare --nvdimm size=160M,labels
 . "$(dirname "$0")/lib/test.sh"
 . "$(dirname "$0")/lib/badblocks.sh"
 

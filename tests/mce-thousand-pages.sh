@@ -1,7 +1,7 @@
 #!/bin/sh
 # SPDX-License-Identifier: GPL-2.0
 # A thousand machine checks within seconds are all listed and unreadable, do not flood the log, and can be repaired.
-# vm: --bare --e820 32M@512M --nvdimm size=48M --cpus 2
+# vm: --bare --e820 32M@512M --nvdimm size=48M
 . "$(dirname "$0")/lib/test.sh"
 . "$(dirname "$0")/lib/mce-inject.sh"
 . "$(dirname "$0")/lib/badblocks.sh"

@@ -1,7 +1,7 @@
 #!/bin/sh
 # SPDX-License-Identifier: GPL-2.0
 # On XFS with data behind an info block, a machine check in a DAX file signals the process that maps that very page.
-# vm: --bare --nvdimm size=480M,labels --cpus 2
+# vm: --bare --nvdimm size=480M,labels
 . "$(dirname "$0")/lib/test.sh"
 . "$(dirname "$0")/lib/sigbus.sh"
 

@@ -5,7 +5,7 @@
 # compare
 # quick
 # kernel: device_dax
-# vm: --bare --nvdimm size=512M,labels --cpus 2
+# vm: --bare --nvdimm size=512M,labels
 . "$(dirname "$0")/lib/test.sh"
 . "$(dirname "$0")/lib/sigbus.sh"
 

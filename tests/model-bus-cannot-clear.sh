@@ -3,7 +3,7 @@
 # On a bus that cannot clear poison, lists, results and data match a model after each of thousands of random steps.
 #
 # Covers errors/overwrite_heals off and on.
-# vm: --bare --e820 32M@512M --nvdimm size=48M --cpus 2
+# vm: --bare --e820 32M@512M --nvdimm size=48M
 # timeout: 300
 . "$(dirname "$0")/lib/test.sh"
 . "$(dirname "$0")/lib/model.sh"

@@ -1,7 +1,7 @@
 #!/bin/sh
 # SPDX-License-Identifier: GPL-2.0
 # On a bus without commands (e820), lists, results and data match a model after each of thousands of random steps.
-# vm: --bare --e820 32M@512M --nvdimm size=48M --cpus 2
+# vm: --bare --e820 32M@512M --nvdimm size=48M
 # timeout: 300
 . "$(dirname "$0")/lib/test.sh"
 . "$(dirname "$0")/lib/model.sh"

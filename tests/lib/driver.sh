@@ -6,10 +6,17 @@
 # load_providers: loads the modules that create the regions of this machine, which udev would do.
 load_providers() {
 	# With lib/provider.sh, the memory of an NVDIMM may be the provider's.
-	[ -n "${MEMORY:-}" ] || modprobe nfit
-	modprobe virtio_pmem
-	[ ! -e /sys/bus/platform/devices/e820_pmem ] || modprobe nd_e820
-	[ ! -e /sys/bus/acpi/devices/ACPI0017:00 ] || modprobe -a cxl_acpi cxl_pci cxl_mem cxl_pmem
+	[ -n "${MEMORY:-}" ] || load_module nfit
+	load_module virtio_pmem
+	[ ! -e /sys/bus/platform/devices/e820_pmem ] || load_module nd_e820
+	[ ! -e /sys/bus/acpi/devices/ACPI0017:00 ] || load_module cxl_acpi cxl_pci cxl_mem cxl_pmem
+}
+
+# load_module NAME…: by a process only if it is not there.
+load_module() {
+	for nd_module; do
+		[ -d "/sys/module/$nd_module" ] || modprobe "$nd_module" || return
+	done
 }
 
 # load_driver: loads the driver under test and waits until it is bound.
@@ -22,9 +29,8 @@ load_driver() {
 				echo "there is no $MODULE: make module"
 				return 1
 			}
-			for nd_module in $(modinfo -F depends "$MODULE" | tr , ' '); do
-				modprobe "$nd_module" || return
-			done
+			# shellcheck disable=SC2046 # a list
+			load_module $(modinfo -F depends "$MODULE" | tr , ' ') || return
 			insmod "$MODULE" || return
 			;;
 		*)

@@ -39,7 +39,8 @@ for tool in pmem-io pmemctl; do
 		cp "$TOOLS/$tool" /run/pmem/
 	fi
 done
-PATH=/run/pmem:$TOOLS:$PATH
+# Last: each program is searched for in each folder before its own.
+PATH=/run/pmem:$PATH:$TOOLS
 
 # Each of these is checked by itself: to follow them from every test takes ten times as long.
 # shellcheck source=/dev/null

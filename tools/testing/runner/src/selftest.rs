@@ -145,7 +145,7 @@ impl Selftest {
             machine: self.options()?,
             timeout: self.timeout,
             command: format!(
-                "cd {GUEST} && export PATH={GUEST}/tests:{GUEST}/build/tools/debug:$PATH && exec sh {}",
+                "cd {GUEST} && exec sh {}",
                 shlex::try_quote(&script.to_string_lossy())?
             ),
             protocol: Protocol::Ktap,
