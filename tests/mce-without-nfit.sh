@@ -1,7 +1,7 @@
 #!/bin/sh
 # SPDX-License-Identifier: GPL-2.0
 # A machine check on memory without NFIT (e820, virtio-pmem) is listed until the whole page is written and verified.
-# vm: --bare --nvdimm size=64M --e820 64M@512M --virtio-pmem size=64M
+# vm: --bare --nvdimm size=64M --e820 64M@512M --virtio-pmem size=64M --cpus 2
 . "$(dirname "$0")/lib/test.sh"
 
 # check_lists NAME SECTORS: badblocks of the disk and of the region.
