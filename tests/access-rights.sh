@@ -135,9 +135,9 @@ writes() {
 	requests randwrite
 }
 
-# repairs: how many errors are added and repaired by a write in two seconds.
+# repairs: how many errors are added and repaired by a write in four seconds.
 repairs() {
-	count=0 end=$(($(date +%s) + 2))
+	count=0 end=$(($(date +%s) + 4))
 	while [ "$(date +%s)" -lt $end ]; do
 		echo "add $((200 << 20)) 4096" >"$list"
 		dd if=/dev/zero of="/dev/$disk" bs=4096 count=1 oflag=direct seek=$((200 << 8)) conv=notrunc status=none
@@ -146,9 +146,9 @@ repairs() {
 	echo "$count"
 }
 
-# changes: how many errors are added and dropped in two seconds.
+# changes: how many errors are added and dropped in four seconds.
 changes() {
-	count=0 end=$(($(date +%s) + 2))
+	count=0 end=$(($(date +%s) + 4))
 	while [ "$(date +%s)" -lt $end ]; do
 		echo "add $((200 << 20)) 4096" >"$list"
 		echo "drop $((200 << 20)) 4096" >"$list"
