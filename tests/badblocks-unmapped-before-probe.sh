@@ -8,10 +8,6 @@
 . "$(dirname "$0")/lib/provider.sh"
 
 [ "$DRIVER" = rust_pmem ] || skip_all "the C driver oopses in memcpy_flushcache"
-cleanup() {
-	provider fail ""
-	provider_cleanup
-}
 
 # drop_error RANGE: the error text if the range can't be dropped from errors/list; nothing if it can.
 drop_error() {

@@ -8,12 +8,6 @@
 . "$(dirname "$0")/lib/provider.sh"
 
 [ "$DRIVER" = rust_pmem ] || skip_all "the C driver oopses in memcpy_flushcache"
-cleanup() {
-	provider fail ""
-	# The page would stay unmapped for the tests that follow.
-	provider unmap ""
-	provider_cleanup
-}
 
 # nowait_write OFFSET: writes 64 KiB; prints their number, or the error.
 nowait_write() {

@@ -9,11 +9,6 @@
 . "$(dirname "$0")/lib/test.sh"
 . "$(dirname "$0")/lib/provider.sh"
 
-cleanup() {
-	[ ! -d /sys/module/pmem_provider ] || provider fail ""
-	provider_cleanup
-}
-
 # disabled: the namespace has no driver.
 disabled() {
 	ndctl disable-namespace "$namespace" >/dev/null 2>&1

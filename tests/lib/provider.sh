@@ -113,8 +113,11 @@ info_block_seal() {
 }
 
 provider_cleanup() {
-	# Pages would stay unmapped for the tests that follow.
-	[ ! -d /sys/module/pmem_provider ] || provider unmap ""
+	if [ -d /sys/module/pmem_provider ]; then
+		provider fail ""
+		# Pages would stay unmapped for the tests that follow.
+		provider unmap ""
+	fi
 	[ ! -d "/sys/module/$DRIVER" ] || rmmod "$DRIVER"
 	[ ! -d /sys/module/pmem_provider ] || rmmod pmem_provider
 }
