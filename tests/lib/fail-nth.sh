@@ -107,18 +107,22 @@ check_bind() {
 	check "$faults_bound: and a read" read_sectors "$faults_disk" 0 8
 }
 
-# fill_disk DISK: writes a pattern to all of it.
+# fill_disk DISK: writes a pattern to all of it, unless it is read-only, as in sector mode on virtio-pmem.
 fill_disk() {
-	pmem-io fill "/dev/$1"
+	[ "$(cat "/sys/block/$1/ro")" = 1 ] || pmem-io fill "/dev/$1"
 }
 
-# check_data NAME DISK: 1 row: all of the disk but its bad blocks has that pattern.
+# check_data NAME DISK: 1 row: all of the disk but its bad blocks has that pattern, or zeroes if it is read-only.
 check_data() {
 	check "$1: the data" has_pattern "$2"
 }
 
 # has_pattern DISK: what check_data checks.
 has_pattern() {
+	if [ "$(cat "/sys/block/$1/ro")" = 1 ]; then
+		cmp -n "$(blockdev --getsize64 "/dev/$1")" "/dev/$1" /dev/zero
+		return
+	fi
 	faults_from=0
 	# A disk in sector mode has no badblocks.
 	[ ! -e "/sys/block/$1/badblocks" ] || while read -r faults_bad faults_count; do
