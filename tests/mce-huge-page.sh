@@ -20,11 +20,12 @@ listed_sectors() {
 	awk '{ sum += $2 } END { print sum + 0 }' "/sys/block/$disk/badblocks"
 }
 
-# shellcheck disable=SC2016 # for awk
-# fail_page SECTORS: commands that inject a machine check at $address, and wait until so many sectors are listed.
+# shellcheck disable=SC2016 # for awk and that shell
+# fail_page SECTORS: prints commands that inject a machine check at $address, and wait until so many sectors are listed, at most a
+# minute.
 fail_page() {
-	printf 'host mce %d 12; until awk "{ sum += \$2 } END { exit sum != %d }" /sys/block/%s/badblocks; do sleep 0.1; done' \
-		"$address" "$1" "$disk"
+	printf 'host mce %d 12; i=0; until awk "{ sum += \$2 } END { exit sum != %d }" /sys/block/%s/badblocks || ' "$address" "$1" "$disk"
+	printf '[ $((i += 1)) -gt 600 ]; do sleep 0.1; done'
 }
 
 # is_repaired ROW OFFSET FAULTS [BAD]: 2 rows: a write repairs the page; then the file is mapped by so many faults, and what is still
