@@ -169,7 +169,9 @@ keeps_up() {
 	for _ in 1 2 3 4 5; do
 		alone=$(beside "$3" "$1") && crowded=$(beside "$2" "$1") || return
 		echo "# $1, longest in ms: beside the $3 $alone; beside the $2 $crowded" >>/tmp/figures
-		if [ "${crowded% *}" -gt $((${alone% *} / 4)) ] && [ "${crowded#* }" -le $((4 * ${alone#* } + 200)) ]; then return 0; fi
+		if [ "${crowded% *}" -gt $((${alone% *} / 4)) ] && [ "${crowded#* }" -le $((4 * ${alone#* } + 200)) ]; then
+			return 0
+		fi
 	done
 	return 1
 }
