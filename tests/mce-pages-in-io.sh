@@ -21,11 +21,15 @@ cleanup() {
 	rm -f /tmp/mce-pages-in-io.*
 }
 
-# inject_mce FILE OFFSET: prints a command that injects a machine check in the page of the file, and waits until the page is
-# unmapped from the direct map, just after the kernel's message.
+# inject_mce ADDRESS: prints a command that injects a machine check in the page, and waits until the page is unmapped from the
+# direct map, just after the kernel's message.
 inject_mce() {
-	printf 'dmesg -C; host mce %d; until dmesg | grep -q "recovery action"; do sleep 0.1; done; sleep 3' \
-		"$(($(pmem-io phys --offset "$2" "$1")))"
+	printf 'dmesg -C; host mce %d; until dmesg | grep -q "recovery action"; do sleep 0.1; done; sleep 3' "$(($1))"
+}
+
+# address_in FILE OFFSET
+address_in() {
+	pmem-io phys --offset "$2" "$1"
 }
 
 # read_pipe: reads two pages of the pipe, one by one; prints which of them are those of the file.
@@ -51,7 +55,7 @@ test_files() {
 	pmem-io fill $MNT/huge
 	trace_faults
 	record_result "$1: a disk read into a huge page of which a page fails before" pmem-io map --seed 9 --length 4M $MNT/huge load \
-		run="$(inject_mce $MNT/huge 3M)" direct-read="/dev/$other"
+		run="$(inject_mce "$(address_in $MNT/huge 3M)")" direct-read="/dev/$other"
 	is "$1: it was a huge page" "$(count_faults | sed 's/,.*//')" "2 of 2 MiB"
 	untrace_faults
 	check "$1: the pages behind the one that failed can be read" pmem-io pread --offset 3076K --length 1020K $MNT/huge
@@ -59,10 +63,10 @@ test_files() {
 	pmem-io fill $MNT/file
 	cp $MNT/file /tmp/mce-pages-in-io.wanted
 	record_result "$1: a disk read into a page that fails before" pmem-io map --seed 9 --length 8K $MNT/file load \
-		run="$(inject_mce $MNT/file 4K)" direct-read="/dev/$other"
+		run="$(inject_mce "$(address_in $MNT/file 4K)")" direct-read="/dev/$other"
 	check "$1: the page before it is read" pmem-io verify --seed 9 --length 4K $MNT/file
 	pmem-io map --offset 8K --length 8K $MNT/file vmsplice-out >&3
-	sh -c "$(inject_mce $MNT/file 12K)"
+	sh -c "$(inject_mce "$(address_in $MNT/file 12K)")"
 	record "$1: a pipe with a page that failed" "$(read_pipe)"
 	exec 3<&-
 	check "$1: the file can be removed then" timeout 20 rm $MNT/file
@@ -75,14 +79,14 @@ fio_errors() {
 	trap '' BUS
 	start_fio "/dev/$other" --filename="/dev/$other" --rw="$1" --bs=64k --direct=1 --ioengine=io_uring --fixedbufs=1 \
 		--iomem=mmapshared:"$dax" --scramble_buffers=0 --time_based --runtime=900 --continue_on_error=io --output-format=json
-	sh -c "$(inject_mce "$dax" "$2")"
+	sh -c "$(inject_mce "$(address_in "$dax" "$2")")"
 	sleep 1
 	stop_fio
 	trap - BUS
 	fio_jobs '"error \(.first_error), often: \(.total_err > 1)"'
 }
 
-plan 16
+plan 18
 need fio
 load_driver
 region=$(labelled_region)
@@ -95,10 +99,13 @@ for type in ext4 xfs; do
 	test_files $type
 done
 
-make_namespace -r "$region" -m devdax -s 32M -a 4096 >/tmp/mce-pages-in-io.json
+# make_dax SIZE OF A PAGE
+make_dax() {
+	make_namespace -r "$region" -m devdax -s 32M -a "$1" | jq -r '.daxregion.devices[].chardev'
+}
+
 modprobe device_dax
-settle
-dax=/dev/$(ndctl list -X -m devdax | jq -r '.[].daxregion.devices[].chardev')
+dax=/dev/$(make_dax 4096)
 pmem-io map --length 4M "$dax" store >/dev/null
 record "a disk read into a fixed buffer in device DAX" "$(fio_errors randread 16K)"
 # The page at 16 KiB has failed before, and one more fails.
@@ -106,4 +113,19 @@ if [ "$DRIVER" = rust_pmem ]; then
 	is "a disk written from one" "$(fio_errors randwrite 32K)" "error 5, often: true"
 else
 	skip "a disk written from one" "the kernel crashes with C"
+fi
+
+# Of a huge page, the buffer is one segment; the kernel's copy ends within it.
+dax=$(make_dax 2M)
+start=$(cat "/sys/bus/dax/devices/$dax/resource")
+fail_huge() {
+	inject_mce $((start + $1))
+}
+record_result "a disk read into a fixed buffer of huge pages in device DAX" pmem-io map --seed 9 --length 4M "/dev/$dax" store \
+	pin-read="/dev/$other,$(fail_huge $((3 << 20)))"
+if [ "$DRIVER" = rust_pmem ]; then
+	is "a disk written from one of huge pages" "$(errno_of pmem-io map --length 4M "/dev/$dax" \
+		pin-write="/dev/$other,$(fail_huge $(((3 << 20) + 32768)))")" "Input/output error"
+else
+	skip "a disk written from one of huge pages" "the kernel crashes with C"
 fi

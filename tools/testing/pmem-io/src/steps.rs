@@ -85,8 +85,29 @@ enum Act {
     Sendfile,
     Zerocopy,
     Pin,
-    PinRead(PathBuf),
-    PinWrite(PathBuf),
+    PinRead(PinnedIo),
+    PinWrite(PinnedIo),
+}
+
+/// Direct I/O to a file with pinned pages.
+#[derive(Debug, Clone)]
+struct PinnedIo {
+    path: PathBuf,
+    /// A shell command that runs when the pages are pinned, before the I/O.
+    before: Option<String>,
+}
+
+impl From<&str> for PinnedIo {
+    fn from(text: &str) -> Self {
+        let (path, before) = match text.split_once(',') {
+            Some((path, command)) => (path, Some(command.into())),
+            None => (text, None),
+        };
+        Self {
+            path: path.into(),
+            before,
+        }
+    }
 }
 
 /// The end of `pmem-io map --help`.
@@ -117,8 +138,11 @@ Steps, each of which prints a line. RANGE is START+LENGTH, such as 2M+64K; the d
   sendfile             sendfile(2) the file to a TCP socket; compare what arrives with the pattern
   zerocopy             send(2) the mapping with MSG_ZEROCOPY; compare what arrives with the pattern
   pin                  pin the pages as a fixed buffer of an io_uring
-  pin-read=FILE        pin, then read a file into the mapping with O_DIRECT; compare with the pattern
-  pin-write=FILE       pin, then write the mapping to a file with O_DIRECT";
+  pin-read=FILE[,COMMAND]
+                       pin, run a shell command, then read a file into the mapping with O_DIRECT; compare
+                       with the pattern
+  pin-write=FILE[,COMMAND]
+                       the same, and write the mapping to a file with O_DIRECT";
 
 impl FromStr for Step {
     type Err = anyhow::Error;
@@ -190,6 +214,13 @@ fn direct(path: &Path, write: bool) -> Result<File> {
         .custom_flags(OFlags::DIRECT.bits() as i32)
         .open(path)
         .with_context(|| path.display().to_string())
+}
+
+/// Runs a shell command.
+fn run(command: &str) -> Result<()> {
+    let status = Command::new("sh").args(["-c", command]).status()?;
+    ensure!(status.success(), "{command}: {status}");
+    Ok(())
 }
 
 impl MappedFile {
@@ -264,8 +295,7 @@ impl MappedFile {
             Act::Smaps(field) => self.smaps(field)?,
             Act::Status(field) => line_of(&fs::read_to_string("/proc/self/status")?, field)?,
             Act::Run(command) => {
-                let status = Command::new("sh").args(["-c", command]).status()?;
-                ensure!(status.success(), "{command}: {status}");
+                run(command)?;
                 "ok".into()
             }
             Act::DirectRead(path) => {
@@ -363,15 +393,15 @@ impl MappedFile {
                 Pinned::new(&self.mapping)?;
                 "granted".into()
             }
-            Act::PinRead(path) => {
-                let file = direct(path, false)?;
-                let done = self.pinned(file.as_fd(), Pinned::read)?;
+            Act::PinRead(io) => {
+                let file = direct(&io.path, false)?;
+                let done = self.pinned(io, file.as_fd(), Pinned::read)?;
                 failed += self.verify(self.all()).failed();
                 format!("{done} bytes")
             }
-            Act::PinWrite(path) => {
-                let file = direct(path, true)?;
-                let done = self.pinned(file.as_fd(), Pinned::write)?;
+            Act::PinWrite(io) => {
+                let file = direct(&io.path, true)?;
+                let done = self.pinned(io, file.as_fd(), Pinned::write)?;
                 format!("{done} bytes")
             }
         };
@@ -422,10 +452,12 @@ impl MappedFile {
     /// Pins the pages and repeats a call with them until all bytes are done.
     fn pinned<'a>(
         &'a self,
+        io: &PinnedIo,
         file: BorrowedFd<'_>,
         mut call: impl FnMut(&mut Pinned<'a>, BorrowedFd<'_>, u64, usize, u32) -> io::Result<usize>,
     ) -> Result<usize> {
         let mut pinned = Pinned::new(&self.mapping)?;
+        io.before.as_deref().map_or(Ok(()), run)?;
         self.repeat(|_, at, length, offset| {
             call(&mut pinned, file, offset, at, length.min(AT_ONCE) as u32)
         })
