@@ -61,11 +61,6 @@ device_of_disk() {
 	basename "$(readlink -f "/sys/block/$1/device")"
 }
 
-# disk_is_blank DISK: it holds only zeroes.
-disk_is_blank() {
-	cmp -s -n "$(blockdev --getsize64 "/dev/$1")" "/dev/$1" /dev/zero
-}
-
 # forget_errors DISK: drops all errors of its namespace, so that the next driver to bind does not find them. nd_pmem
 # forgets errors that were written to badblocks when it unbinds.
 forget_errors() {

@@ -143,8 +143,11 @@ check_provider() {
 			faults_device=$(device_of_disk "$faults_disk")
 			faults_list=$ND/$faults_device/errors/list
 			case $faults_mode:$faults_namespace in
-			# Read-only: nd_btt can't wait for the host's flush.
-			"sector:$(virtio_ns)") faults_look=disk_is_blank ;;
+			# Read-only, because nd_btt can't wait for the host's flush: it has what is left of the other modes.
+			"sector:$(virtio_ns)")
+				cat "/dev/$faults_disk" >/tmp/faults_data
+				faults_look=has_faults_data
+				;;
 			*)
 				fill_disk "$faults_disk"
 				faults_look=has_pattern
@@ -154,8 +157,14 @@ check_provider() {
 			check_bind_with_error "$faults_namespace, $faults_mode"
 			check "$faults_namespace, $faults_mode: the data" $faults_look "$faults_disk"
 			echo "$faults_device" >"$UNBIND"
+			rm -f /tmp/faults_data
 		done
 	done
+}
+
+# has_faults_data DISK: it holds what was read from it before.
+has_faults_data() {
+	cmp "/dev/$1" /tmp/faults_data
 }
 
 # check_bind_with_error NAME: 5 rows, for the device faults_device, its disk faults_disk and its list faults_list. It stays bound.

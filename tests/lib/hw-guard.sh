@@ -36,6 +36,11 @@ disk_in_use() {
 	return 1
 }
 
+# disk_is_blank DISK: it holds only zeroes.
+disk_is_blank() {
+	cmp -s -n "$(blockdev --getsize64 "/dev/$1")" "/dev/$1" /dev/zero
+}
+
 # need_machine: skips the test unless this machine has the devices that the header of the test asks for.
 need_machine() {
 	machine=$(sed -n 's/^# vm: //p' "$0")
