@@ -87,6 +87,8 @@ exec 3>&-
 # A FUSE whose process never answers, in the source of another mount.
 if kernel_has fuse; then
 	mkdir -p /tmp/hung /tmp/beside
+	# Some kernels have it as a module. Without it, this would be a new file.
+	modprobe fuse
 	exec 4<>/dev/fuse
 	mount -i -t fuse -o fd=4,rootmode=40000,user_id=0,group_id=0 hung /tmp/hung
 	check "a mount from a directory that hangs" mount -c -t tmpfs /tmp/hung/x /tmp/beside
