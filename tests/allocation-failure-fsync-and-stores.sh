@@ -78,14 +78,15 @@ check_store "a store beside a bad block" 4100K "$old" "$(stored 4096 </tmp/old)"
 umount $MNT
 check "the file system" e2fsck -fn "/dev/$disk"
 
-# Each write has to repair the block that the one before has freed. The bus splits an entry of its list for that, and forgets the
-# second half if it has no memory.
+# Each write has to repair the block that the one before has freed; a BTT has a free block for each processor. The bus splits an
+# entry of its list for that, and forgets the second half if it has no memory.
 provider_cleanup
 provide size=$((32 << 20)) dimm=0
 disk=$(make_namespace -e "$NAMESPACE" -m sector -l 4096 | jq -r .blockdev)
 file=/dev/$disk
 device=$(device_of_disk "$disk")
 zeros=$(head -c 4096 /dev/zero | checksum)
+taskset -cp 0 $$ >/dev/null
 check "sector mode: two blocks that will be bad are written" dd if=/dev/zero of="$file" bs=4k seek=2047 count=2 oflag=direct status=none
 set -- --before "write=/sys/module/pmem_provider/parameters/bad=4M+16M" --then "-pread=$file=8M=4K"
 listed=
