@@ -24,7 +24,7 @@ check_data() {
 	check "$1" pmem-io verify --direct "/dev/$disk" --offset "$2M" --length "$3M" --seed "${4:-1}"
 }
 
-need pmem-io
+need pmem-io taskset
 plan 16
 load_driver
 namespace=$(nfit_ns)
@@ -32,6 +32,8 @@ region=$(nfit_region)
 start=$(cat "$ND/$namespace/resource")
 disk=$(make_namespace -e "$namespace" -m sector -l 4096 | jq -r .blockdev)
 btt=$(device_of_disk "$disk")
+# A bind looks at the map of the sector that each processor has written last.
+taskset -cp 0 $$ >/dev/null
 pmem-io fill --direct "/dev/$disk" --length 16M --seed 1
 map=$(field mapoff)
 log=$(field logoff)
