@@ -19,6 +19,11 @@ lists_sector() {
 	grep -qx "$2 1" "/sys/block/$1/badblocks"
 }
 
+# takes_reports: the kernel takes what CXL devices report. Without PCIe AER it leaves that to the firmware.
+takes_reports() {
+	kernel_has pcie_aer_is_native
+}
+
 need cxl ndctl
 
 # make_regions: two regions, each of half the device.
@@ -77,9 +82,16 @@ case $STAGE in
 	check_fails "a second one is refused" timeout 20 pmemctl errors import-cxl --follow --all
 	echo 0x300040 >/sys/kernel/debug/cxl/mem0/inject_poison
 	check "it follows: injected poison" wait_for 40 lists_sector "$first" 6144
-	check "a device reports an error" host cxl-media-error memory $((268435456 + 0x400080))
-	check "it follows: the error" wait_for 40 lists_sector "$second" 8192
-	check "a line for each" wait_for 40 sh -c "[ \$(grep -c '1 added' /tmp/follow) = 2 ]"
+	followed=1
+	if takes_reports; then
+		check "a device reports an error" host cxl-media-error memory $((268435456 + 0x400080))
+		check "it follows: the error" wait_for 40 lists_sector "$second" 8192
+		followed=2
+	else
+		skip "a device reports an error" "this kernel has no PCIe AER"
+		skip "it follows: the error" "this kernel has no PCIe AER"
+	fi
+	check "a line for each" wait_for 40 sh -c "[ \$(grep -c '1 added' /tmp/follow) = $followed ]"
 	kill "$follower"
 	wait "$follower" || :
 	follower=
@@ -95,7 +107,11 @@ case $STAGE in
 	first=$(disk_at 0)
 	second=$(disk_at 268435456)
 	is "the device knows nothing" "$(cxl list -m mem0 --media-errors | jq '.[0].media_errors | length')" 0
-	is "restored" "$(restore "$first" "$second" | cut -d ' ' -f 2- | xargs)" "restored 2 restored 2"
-	is "listed" "$(cat "/sys/block/$first/badblocks" "/sys/block/$second/badblocks" | xargs)" '2048 1 6144 1 4096 1 8192 1'
+	restored="restored 2 restored 1" listed="2048 1 6144 1 4096 1"
+	if takes_reports; then
+		restored="restored 2 restored 2" listed="$listed 8192 1"
+	fi
+	is "restored" "$(restore "$first" "$second" | cut -d ' ' -f 2- | xargs)" "$restored"
+	is "listed" "$(cat "/sys/block/$first/badblocks" "/sys/block/$second/badblocks" | xargs)" "$listed"
 	;;
 esac
