@@ -27,9 +27,9 @@ inject_mce() {
 	printf 'dmesg -C; host mce %d; until dmesg | grep -q "recovery action"; do sleep 0.1; done; sleep 3' "$(($1))"
 }
 
-# address_in FILE OFFSET
-address_in() {
-	pmem-io phys --offset "$2" "$1"
+# make_dax ALIGNMENT: makes a device DAX namespace whose pages have this size; prints the name of its device.
+make_dax() {
+	make_namespace -r "$region" -m devdax -s 32M -a "$1" | jq -r '.daxregion.devices[].chardev'
 }
 
 # read_pipe: reads two pages of the pipe, one by one; prints which of them are those of the file.
@@ -55,7 +55,7 @@ test_files() {
 	pmem-io fill $MNT/huge
 	trace_faults
 	record_result "$1: a disk read into a huge page of which a page fails before" pmem-io map --seed 9 --length 4M $MNT/huge load \
-		run="$(inject_mce "$(address_in $MNT/huge 3M)")" direct-read="/dev/$other"
+		run="$(inject_mce "$(pmem-io phys --offset 3M $MNT/huge)")" direct-read="/dev/$other"
 	is "$1: it was a huge page" "$(count_faults | sed 's/,.*//')" "2 of 2 MiB"
 	untrace_faults
 	check "$1: the pages behind the one that failed can be read" pmem-io pread --offset 3076K --length 1020K $MNT/huge
@@ -63,10 +63,10 @@ test_files() {
 	pmem-io fill $MNT/file
 	cp $MNT/file /tmp/mce-pages-in-io.wanted
 	record_result "$1: a disk read into a page that fails before" pmem-io map --seed 9 --length 8K $MNT/file load \
-		run="$(inject_mce "$(address_in $MNT/file 4K)")" direct-read="/dev/$other"
+		run="$(inject_mce "$(pmem-io phys --offset 4K $MNT/file)")" direct-read="/dev/$other"
 	check "$1: the page before it is read" pmem-io verify --seed 9 --length 4K $MNT/file
 	pmem-io map --offset 8K --length 8K $MNT/file vmsplice-out >&3
-	sh -c "$(inject_mce "$(address_in $MNT/file 12K)")"
+	sh -c "$(inject_mce "$(pmem-io phys --offset 12K $MNT/file)")"
 	record "$1: a pipe with a page that failed" "$(read_pipe)"
 	exec 3<&-
 	check "$1: the file can be removed then" timeout 20 rm $MNT/file
@@ -79,7 +79,7 @@ fio_errors() {
 	trap '' BUS
 	start_fio "/dev/$other" --filename="/dev/$other" --rw="$1" --bs=64k --direct=1 --ioengine=io_uring --fixedbufs=1 \
 		--iomem=mmapshared:"$dax" --scramble_buffers=0 --time_based --runtime=900 --continue_on_error=io --output-format=json
-	sh -c "$(inject_mce "$(address_in "$dax" "$2")")"
+	sh -c "$(inject_mce "$(pmem-io phys --offset "$2" "$dax")")"
 	sleep 1
 	stop_fio
 	trap - BUS
@@ -99,11 +99,6 @@ for type in ext4 xfs; do
 	test_files $type
 done
 
-# make_dax SIZE OF A PAGE
-make_dax() {
-	make_namespace -r "$region" -m devdax -s 32M -a "$1" | jq -r '.daxregion.devices[].chardev'
-}
-
 modprobe device_dax
 dax=/dev/$(make_dax 4096)
 pmem-io map --length 4M "$dax" store >/dev/null
@@ -115,17 +110,15 @@ else
 	skip "a disk written from one" "the kernel crashes with C"
 fi
 
-# Of a huge page, the buffer is one segment; the kernel's copy ends within it.
+# Each request is 64 KiB of a huge page, in one segment; the page that fails is in the middle.
 dax=$(make_dax 2M)
 start=$(cat "/sys/bus/dax/devices/$dax/resource")
-fail_huge() {
-	inject_mce $((start + $1))
-}
 record_result "a disk read into a fixed buffer of huge pages in device DAX" pmem-io map --seed 9 --length 4M "/dev/$dax" store \
-	pin-read="/dev/$other,$(fail_huge $((3 << 20)))"
+	pin-read="/dev/$other,$(inject_mce $((start + (3 << 20) + 32768)))"
+# The page of before is behind this one.
 if [ "$DRIVER" = rust_pmem ]; then
 	is "a disk written from one of huge pages" "$(errno_of pmem-io map --length 4M "/dev/$dax" \
-		pin-write="/dev/$other,$(fail_huge $(((3 << 20) + 32768)))")" "Input/output error"
+		pin-write="/dev/$other,$(inject_mce $((start + (2 << 20) + 32768)))")" "Input/output error"
 else
 	skip "a disk written from one of huge pages" "the kernel crashes with C"
 fi
