@@ -1,6 +1,6 @@
 #!/bin/sh
 # SPDX-License-Identifier: GPL-2.0
-# Valid, nearly valid and random commands to errors/list give the documented errno and list.
+# Valid, nearly valid and random commands to errors/list give the documented errno and list, in each mode with a disk.
 #
 # SEED, COUNT, FIRST and ONLY in the environment select others; `make fuzz` tries more.
 # vm: --bare --append memmap=128M$512M
@@ -9,8 +9,8 @@
 
 [ "$DRIVER" = rust_pmem ] || skip_all "nd_pmem has no errors/list"
 need pmem-fuzz
-plan 1
-provide size=$((8 << 20)) pages=1
-# shellcheck disable=SC2086 # options
-check "as the model says" pmem-fuzz commands $FUZZ_SELECTED "$ND/$NAMESPACE/errors/list" $((8 << 20)) \
-	--seed "${SEED:-1}" --count "${COUNT:-8000}"
+plan 3
+check "raw: as the model says" fuzz_commands raw --seed "${SEED:-1}" --count "${COUNT:-8000}"
+# Half of the commands are around the start of the data.
+check "fsdax: as the model says" fuzz_commands fsdax --seed "${SEED:-1}" --count "${COUNT:-4000}"
+check "sector: as the model says" fuzz_commands sector --seed "${SEED:-1}" --count "${COUNT:-4000}"

@@ -12,6 +12,7 @@
 # expect-splat: shift-out-of-bounds < drivers/nvdimm/pfn_devs.c
 # expect-splat: at add_pages+
 # expect-splat: at badblocks_check+ < nd_pfn_clear_memmap_errors
+# expect-splat: at badblocks_check+ < btt_submit_bio
 # expect-splat: WARN() < nd_cmd_in_size
 # expect-splat: WARN() < acpi_ut_copy_eobject_to_iobject
 # timeout: 10800
@@ -26,7 +27,7 @@ if [ -n "${IMAGES:-}" ]; then
 	plan 5
 else
 	inputs="--count 1000000 --seconds $part"
-	plan 13
+	plan 16
 fi
 
 # try_images NAME MODE MEBIBYTES COMMANDS BAD: 1 row.
@@ -49,22 +50,21 @@ try_images devdax devdax 32 1 ""
 try_images sector sector 32 1 ""
 try_images "sector, errors that stay" sector 32 0 "$STAYS_IN_SECTOR"
 [ -z "${IMAGES:-}" ] || exit 0
-if [ "$DRIVER" = rust_pmem ]; then
-	provide size=$((8 << 20)) pages=1
-	check "commands, seed $seed" pmem-fuzz commands "$ND/$NAMESPACE/errors/list" $((8 << 20)) --seed "$seed" --count 100000000 --seconds $part
-	provider_cleanup
-else
-	skip "commands" "nd_pmem has no errors/list"
-fi
+for mode in raw fsdax sector; do
+	if [ "$DRIVER" = rust_pmem ]; then
+		check "commands, $mode, seed $seed" fuzz_commands $mode --seed "$seed" --count 100000000 --seconds $((part / 3))
+	else
+		skip "commands, $mode" "nd_pmem has no errors/list"
+	fi
+done
 provide size=$((16 << 20)) pages=1 commands=0
 check "requests, seed $seed" pmem-io requests "/dev/$DISK" --seed "$seed" --bad --batches 100000000 --seconds $part
 provider_cleanup
 # Only these, and those that follow, use the NVDIMM.
-modprobe nfit
-provide size=$((8 << 20)) pages=1
-check "ioctls, seed $seed" pmem-fuzz ioctls "/dev/$DISK" --seed "$seed" --count 100000000 --seconds $part
-[ -z "$tap_output" ] || echo "$tap_output" | sed 's/^/# /'
-provider_cleanup
+for mode in raw fsdax; do
+	check "ioctls, $mode, seed $seed" fuzz_ioctls $mode --seed "$seed" --count 100000000 --seconds $((part / 2))
+	[ -z "$tap_output" ] || echo "$tap_output" | sed 's/^/# /'
+done
 load_driver
 check "labels, seed $seed" fuzz_labels --seed "$seed" --count 100000000 --seconds $part
 [ -z "$tap_output" ] || echo "$tap_output" | sed 's/^/# /'

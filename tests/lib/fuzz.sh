@@ -53,6 +53,38 @@ fuzz_images() {
 	return $fuzz_status
 }
 
+# fuzz_commands MODE ARGUMENTS OF pmem-fuzz commands…: writes commands to the list of errors of a namespace of this mode (raw, fsdax,
+# sector). Prints the results.
+fuzz_commands() {
+	fuzz_provide "$1" 32
+	shift
+	fuzz_status=0
+	# shellcheck disable=SC2086 # options
+	pmem-fuzz commands $FUZZ_SELECTED "$ND/$(device_of_disk "$fuzz_disk")/errors/list" $((32 << 20)) "$@" 2>&1 || fuzz_status=$?
+	provider_cleanup
+	return $fuzz_status
+}
+
+# fuzz_ioctls MODE ARGUMENTS OF pmem-fuzz ioctls…: makes ioctls of the disk of a namespace of this mode (raw, fsdax), of its bus, and
+# of the NVDIMM and its bus. Prints the results.
+fuzz_ioctls() {
+	modprobe nfit
+	fuzz_provide "$1" 16
+	shift
+	fuzz_status=0
+	# shellcheck disable=SC2086 # options
+	pmem-fuzz ioctls $FUZZ_SELECTED "/dev/$fuzz_disk" "$@" 2>&1 || fuzz_status=$?
+	provider_cleanup
+	return $fuzz_status
+}
+
+# fuzz_provide MODE MEBIBYTES: makes such a namespace, of the disk fuzz_disk, on the provider's memory.
+fuzz_provide() {
+	provide size=$(($2 << 20)) pages=1
+	fuzz_disk=$DISK
+	[ "$1" = raw ] || fuzz_disk=$(make_namespace -e "$NAMESPACE" -m "$1" | jq -r .blockdev)
+}
+
 # fuzz_labels ARGUMENTS OF pmem-fuzz labels…: probes mutations of the labels of three namespaces.
 fuzz_labels() {
 	fuzz_namespaces

@@ -169,6 +169,24 @@ pub fn disks(device: &Path) -> Vec<PathBuf> {
     entries.map(|entry| entry.path()).collect()
 }
 
+/// Returns the physical address at which a device begins.
+pub fn resource(device: &Path) -> Result<u64> {
+    let path = device.join("resource");
+    let text = read(&path)?;
+    u64::from_str_radix(text.trim().trim_start_matches("0x"), 16)
+        .with_context(|| format!("{}: {text:?}", path.display()))
+}
+
+/// Returns the bytes of a namespace in front of the data of a device: the namespace itself, or one in fsdax mode that has claimed
+/// it.
+pub fn bytes_before_data(device: &Path) -> Result<u64> {
+    if kind(device) != "pfn" {
+        return Ok(0);
+    }
+    let namespace = read(&device.join("namespace"))?;
+    Ok(resource(device)? - resource(&Path::new(DEVICES).join(namespace.trim()))?)
+}
+
 /// Returns the name of a device without its numbers.
 pub fn kind(device: &Path) -> String {
     let name = device.file_name().unwrap_or_default().to_string_lossy();

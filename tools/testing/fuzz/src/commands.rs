@@ -3,7 +3,7 @@
 //! `pmem-fuzz commands`: mutated commands to `errors/list`, compared with a model of its grammar
 //! (Documentation/ABI/sysfs-bus-nd-errors).
 
-use crate::bus::{announce, disks, listed};
+use crate::bus::{announce, bytes_before_data, disks, kind, listed, read_number};
 use crate::inputs::Inputs;
 use crate::minimize::{Only, print_shortest};
 use anyhow::{Context, Result, ensure};
@@ -41,13 +41,14 @@ impl Commands {
             .write(true)
             .open(&self.list)
             .with_context(|| self.list.display().to_string())?;
+        let data = bytes_before_data(self.device()?)?;
         let (mut different, mut accepted) = (0, 0);
         for (first, inputs) in self.inputs.sequences() {
             let arguments = self.inputs.arguments(first, inputs.len());
             announce(&format!("commands {arguments}"))?;
             let commands = inputs
                 .into_iter()
-                .map(|mut random| command(&mut random, self.size));
+                .map(|mut random| command(&mut random, self.size, data));
             let commands = self.only.of(commands.enumerate().collect());
             let (count, differences) = self.write_all(&file, &commands)?;
             accepted += count;
@@ -68,13 +69,25 @@ impl Commands {
         Ok(different)
     }
 
-    /// Returns which sectors the disk's badblocks has, which is the kernel's list. It shows a page of text, which is more than
-    /// a sequence of commands fills.
-    fn bad_blocks(&self) -> Result<Vec<bool>> {
+    /// Returns the first sector of the disk that is in one list only: the model's, or its badblocks, which is the kernel's. It
+    /// shows a page of text, which is more than a sequence of commands fills. A disk in sector mode has none.
+    fn first_unlike(&self, model: &Model) -> Result<Option<usize>> {
+        let device = self.device()?;
+        if kind(device) == "btt" {
+            return Ok(None);
+        }
+        let disk = disks(device).into_iter().next();
+        let disk = disk.context("it has no disk")?;
+        let sectors = read_number(&disk.join("size"))? as usize;
+        let listed = listed(&disk.join("badblocks"), ' ', 1, sectors)?;
+        let data = bytes_before_data(device)? / SECTOR;
+        Ok(model.first_unlike(data as usize, &listed))
+    }
+
+    /// Returns the folder of the device whose list it is.
+    fn device(&self) -> Result<&Path> {
         let device = self.list.parent().and_then(Path::parent);
-        let disk = device.and_then(|device| disks(device).into_iter().next());
-        let path = disk.context("it has no disk")?.join("badblocks");
-        listed(&path, ' ', 1, (self.size / SECTOR) as usize)
+        device.with_context(|| format!("{}: not a list of errors", self.list.display()))
     }
 
     fn empty(&self, file: &File) -> Result<()> {
@@ -113,7 +126,7 @@ impl Commands {
         let list =
             fs::read_to_string(&self.list).with_context(|| self.list.display().to_string())?;
         differences.extend(difference(&list, &model.list()));
-        if let Some(sector) = model.first_unlike(&self.bad_blocks()?) {
+        if let Some(sector) = self.first_unlike(&model)? {
             differences.push(format!("badblocks differs at sector {sector}"));
         }
         Ok((accepted, differences))
@@ -132,22 +145,30 @@ fn difference(list: &str, wanted: &str) -> Option<String> {
     ))
 }
 
+/// Sectors of the small area of many commands, so that ranges meet.
+const NEAR: u64 = 64;
+
+/// Returns the sector at which the small area begins: in front of the `data`, if there is room.
+fn near(data: u64) -> u64 {
+    (data / SECTOR).saturating_sub(NEAR / 2)
+}
+
 /// Returns a command that is valid, or nearly so, or has random bytes.
-pub fn command(random: &mut Rng, size: u64) -> Vec<u8> {
+pub fn command(random: &mut Rng, size: u64, data: u64) -> Vec<u8> {
     match random.bool() {
-        true => valid(random, size).into_bytes(),
-        false => mutated(random, size),
+        true => valid(random, size, data).into_bytes(),
+        false => mutated(random, size, data),
     }
 }
 
-/// Returns a valid command, often of a small area, so that ranges meet.
-fn valid(random: &mut Rng, size: u64) -> String {
+/// Returns a valid command.
+fn valid(random: &mut Rng, size: u64, data: u64) -> String {
     let sectors = match random.bool() {
-        true => 64,
-        false => size / SECTOR,
+        true => near(data)..near(data) + NEAR,
+        false => 0..size / SECTOR,
     };
-    let first = random.u64(0..sectors);
-    let count = random.u64(1..=(sectors - first).min(64));
+    let first = random.u64(sectors.clone());
+    let count = random.u64(1..=(sectors.end - first).min(NEAR));
     let (offset, length) = (first * SECTOR, count * SECTOR);
     if random.u8(0..3) == 0 {
         return format!("drop {offset} {length}");
@@ -156,7 +177,7 @@ fn valid(random: &mut Rng, size: u64) -> String {
     format!("add {offset} {length} {origin}")
 }
 
-fn mutated(random: &mut Rng, size: u64) -> Vec<u8> {
+fn mutated(random: &mut Rng, size: u64, data: u64) -> Vec<u8> {
     let words: [&[&str]; 2] = [
         &[
             "add", "add", "add", "drop", "poison", "ADD", "", "a", "addd",
@@ -187,9 +208,10 @@ fn mutated(random: &mut Rng, size: u64) -> Vec<u8> {
         4
     };
     text.push_str(words[0][random.usize(0..verb)]);
-    for _ in 0..2 {
+    // The offset, and the length.
+    for start in [near(data) * SECTOR, 0] {
         text.push_str(gap(random));
-        text.push_str(&number(random, size));
+        text.push_str(&number(random, size, start));
     }
     let word = words[1][random.usize(0..words[1].len())];
     if !word.is_empty() {
@@ -205,11 +227,10 @@ fn mutated(random: &mut Rng, size: u64) -> Vec<u8> {
     text
 }
 
-/// Returns a number that is as a rule a multiple of 512 within the namespace.
-fn number(random: &mut Rng, size: u64) -> String {
+/// Returns a number that is as a rule a multiple of 512 within the namespace, often within a small area from `start` on.
+fn number(random: &mut Rng, size: u64, start: u64) -> String {
     let sectors = size / SECTOR;
-    // Often within a small area, so that ranges meet.
-    let near = random.u64(0..64) * SECTOR;
+    let near = random.u64(0..NEAR) * SECTOR;
     let value = match random.u8(0..16) {
         0 => random.u64(..),
         1 => random.u64(0..size),
@@ -218,7 +239,7 @@ fn number(random: &mut Rng, size: u64) -> String {
         4 => size + near,
         5 => 0,
         6 | 7 => random.u64(0..sectors) * SECTOR,
-        _ => near,
+        _ => start + near,
     };
     match random.u8(0..32) {
         0 => format!("{value:#x}"),
@@ -250,9 +271,9 @@ impl Model {
         }
     }
 
-    /// Returns the first sector that is in one list only.
-    fn first_unlike(&self, listed: &[bool]) -> Option<usize> {
-        let mut pairs = self.sectors.iter().zip(listed);
+    /// Returns the first sector behind `data` sectors that is in one list only.
+    fn first_unlike(&self, data: usize, listed: &[bool]) -> Option<usize> {
+        let mut pairs = self.sectors.iter().skip(data).zip(listed);
         pairs.position(|(origin, listed)| origin.is_some() != *listed)
     }
 
@@ -360,7 +381,7 @@ mod tests {
         let mut model = Model::new(1 << 20);
         let mut count = [0; 3];
         for seed in 0..4000 {
-            let text = command(&mut Rng::with_seed(seed), 1 << 20);
+            let text = command(&mut Rng::with_seed(seed), 1 << 20, (seed % 2) << 19);
             count[match model.write(&text) {
                 Ok(()) => 0,
                 Err(errors) if errors == [EINVAL] => 1,

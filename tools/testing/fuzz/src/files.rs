@@ -192,8 +192,8 @@ fn text(
             let count = random.u64(1..=(pages - first).min(4));
             format!("poison {} {}", first * PAGE, count * PAGE).into_bytes()
         }
-        (_, 10..14) if path.starts_with(POISON) => command(random, wide),
-        ("list", 0..14) => command(random, wide),
+        (_, 10..14) if path.starts_with(POISON) => command(random, wide, 0),
+        ("list", 0..14) => command(random, wide, 0),
         ("badblocks", 0..12) => {
             let start = random.u64(0..wide / SECTOR);
             let [space, end] = [[" ", " ", "\t", "  "], ["\n", "", " ", "x"]];

@@ -3,7 +3,7 @@
 //! `pmem-fuzz ioctls`: mutated ioctls of a disk with bad blocks, of the buses and of the DIMMs, compared with a model of the
 //! disk's bad blocks and contents.
 
-use crate::bus::{MEDIA, announce, listed, read, read_number};
+use crate::bus::{MEDIA, announce, bytes_before_data, listed, read_number, resource};
 use crate::inputs::Inputs;
 use crate::layout::number;
 use crate::minimize::{Only, print_shortest};
@@ -31,7 +31,7 @@ const MANY: usize = 1024;
 #[derive(Args)]
 #[command(mut_arg("count", |count| count.default_value("10000")))]
 pub struct Ioctls {
-    /// The disk of a raw namespace of tests/provider; its contents are lost
+    /// The disk of a namespace of tests/provider in raw or fsdax mode; its contents are lost
     disk: PathBuf,
     #[command(flatten)]
     inputs: Inputs,
@@ -63,8 +63,10 @@ struct Disk {
     device: Device,
     /// Its folder in sysfs.
     folder: PathBuf,
-    /// Where its namespace is in memory.
+    /// Where its data is in memory.
     space: Range<u64>,
+    /// Sectors of its namespace in front of the data.
+    before: usize,
     /// Whether a sector is zero; otherwise it has [`pattern`].
     zero: Vec<bool>,
     bad: Vec<bool>,
@@ -237,13 +239,15 @@ impl Disk {
     fn new(path: &Path) -> Result<Self> {
         let name = path.file_name().context("not a disk")?;
         let folder = Path::new("/sys/block").join(name);
-        let resource = read(&folder.join("device/resource"))?;
-        let start = u64::from_str_radix(resource.trim().trim_start_matches("0x"), 16)?;
+        let device = folder.join("device");
+        let device = fs::canonicalize(&device).with_context(|| device.display().to_string())?;
+        let start = resource(&device)?;
         let size = read_number(&folder.join("size"))?;
         Ok(Self {
             device: open(path, OFlags::DIRECT)?,
             folder,
             space: start..start + size * SECTOR as u64,
+            before: bytes_before_data(&device)? as usize / SECTOR,
             zero: vec![true; size as usize],
             bad: vec![false; size as usize],
         })
@@ -273,7 +277,8 @@ impl Disk {
             // (nd_pmem_forget_poison_check).
             (Kind::Bus, ND_CMD_CLEAR_ERROR, Ok(_) | Err(EBUSY)) => {
                 let last = field(0).wrapping_add(field(24)).wrapping_sub(1);
-                let is_all = field(0) <= self.space.start && last >= self.space.end - 1;
+                let start = self.space.start - (self.before * SECTOR) as u64;
+                let is_all = field(0) <= start && last >= self.space.end - 1;
                 is_all == (*result == Err(EBUSY))
             }
             // The partition table may be in a bad block.
@@ -282,9 +287,17 @@ impl Disk {
         }
     }
 
-    /// Returns which sectors are in a list: each line has a start, `between`, and a length, in units of `unit` per sector.
-    fn listed(&self, file: &str, between: char, unit: u64) -> Result<Vec<bool>> {
-        listed(&self.folder.join(file), between, unit, self.bad.len())
+    /// Returns which sectors are in a list of the namespace: each line has a start, `between`, and a length, in bytes.
+    fn listed(&self, file: &str, between: char) -> Result<Vec<bool>> {
+        let (path, sectors) = (self.folder.join(file), self.before + self.bad.len());
+        let mut list = listed(&path, between, SECTOR as u64, sectors)?;
+        let data = list.split_off(self.before);
+        ensure!(
+            !list.contains(&true),
+            "{}: errors in front of the data",
+            path.display()
+        );
+        Ok(data)
     }
 
     /// Makes the disk writable, and removes its partitions.
@@ -297,11 +310,12 @@ impl Disk {
     fn compare(&self, area: &mut Area) -> Result<Vec<String>> {
         self.restore(area)?;
         let mut differences = Vec::new();
-        let mut lists = vec![("badblocks", self.listed("badblocks", ' ', 1)?)];
+        let badblocks = self.folder.join("badblocks");
+        let mut lists = vec![("badblocks", listed(&badblocks, ' ', 1, self.bad.len())?)];
         // Only rust_pmem has this list.
         if self.folder.join("device/errors/list").exists() {
             let list = "device/errors/list";
-            lists.push((list, self.listed(list, ' ', SECTOR as u64)?));
+            lists.push((list, self.listed(list, ' ')?));
         }
         for (name, list) in lists {
             let pairs = || list.iter().zip(&self.bad).enumerate();
@@ -311,7 +325,7 @@ impl Disk {
                 differences.push(format!("{name}: sector {sector} is {not}listed"));
             }
         }
-        let media = self.listed(MEDIA, '+', SECTOR as u64)?;
+        let media = self.listed(MEDIA, '+')?;
         let lost = media
             .iter()
             .zip(&self.bad)
@@ -372,7 +386,8 @@ impl Disk {
                 false => random.usize(0..self.bad.len() - 8),
             };
             let sectors = start..start + random.usize(1..=8);
-            let text = format!("{}+{}", start * SECTOR, sectors.len() * SECTOR);
+            let at = (self.before + start) * SECTOR;
+            let text = format!("{at}+{}", sectors.len() * SECTOR);
             fs::write(MEDIA, &text).with_context(|| format!("{MEDIA}: {text}"))?;
             self.bad[sectors].fill(true);
         }

@@ -141,6 +141,7 @@ fn length(random: &mut Rng, size: u64) -> u64 {
         7 => random
             .choice([u64::from(u32::MAX), 1 << 32, 1 << 63])
             .unwrap_or(0),
+        8 | 9 => 512,
         _ => random.u64(1..=32) * 512,
     }
 }
