@@ -90,7 +90,11 @@ check_errors_in_front "fsdax, an error in its struct pages" dev 160 3M+4K 1 /sys
 # libnvdimm must not see it meanwhile.
 check_errors_in_front "fsdax, an error in front of the data" mem 32 1M+4K 0 "$ND/region0/badblocks" \
 	'( 2048 8\+32768 8)?' '1048576 4096 log\+16777216 4096 log\+2048 8\+32768 8'
-provide size=$((32 << 20)) pages=1 dimm=0
-make_namespace -e "$NAMESPACE" -m devdax >/dev/null
-# dax_pmem binds the device that claims it.
-check_claimed devdax
+if kernel_has device_dax; then
+	provide size=$((32 << 20)) pages=1 dimm=0
+	make_namespace -e "$NAMESPACE" -m devdax >/dev/null
+	# dax_pmem binds the device that claims it.
+	check_claimed devdax
+else
+	skip "devdax claims the namespace" "this kernel has no device DAX"
+fi
