@@ -3,6 +3,7 @@
 # pmemctl monitor reports a machine check in a file soon: the file, the offset and the mapping process.
 #
 # On ext4 and XFS, while no process touches the page. With rust_pmem, also an injected error.
+# expect-splat: at __xfs_healthmon_insert+
 # vm: --bare --nvdimm size=96M,labels --nvdimm size=352M,labels --e820 32M@512M
 # timeout: 300
 . "$(dirname "$0")/lib/test.sh"
