@@ -1,6 +1,6 @@
 #!/bin/sh
 # SPDX-License-Identifier: GPL-2.0
-# Mutated ioctls of a disk in raw and fsdax mode, of buses and of DIMMs leave bad blocks and contents as a model says, with recorded results.
+# Mutated ioctls of a disk in raw and fsdax mode, of buses and of DIMMs leave what a model says, with recorded results.
 #
 # The same requests for both drivers. SEED, COUNT, FIRST and ONLY in the environment select others; `make fuzz` tries more.
 # compare
