@@ -46,11 +46,8 @@ fuzz_images() {
 	dd if=/dev/mem of=/tmp/sample bs=1M skip=512 count="$fuzz_mib" status=none
 	load_driver
 	provider_load keep=1 size=$((fuzz_mib << 20)) pages=1 dimm=0 commands="$fuzz_commands"
-	fuzz_status=0
 	# shellcheck disable=SC2086 # options
-	pmem-fuzz images $fuzz_kind /tmp/sample $FUZZ_SELECTED ${fuzz_bad:+--bad $fuzz_bad} "$@" 2>&1 || fuzz_status=$?
-	provider_cleanup
-	return $fuzz_status
+	fuzz_provided images $fuzz_kind /tmp/sample ${fuzz_bad:+--bad $fuzz_bad} "$@"
 }
 
 # fuzz_commands MODE ARGUMENTS OF pmem-fuzz commands…: writes commands to the list of errors of a namespace of this mode (raw, fsdax,
@@ -58,11 +55,7 @@ fuzz_images() {
 fuzz_commands() {
 	fuzz_provide "$1" 32
 	shift
-	fuzz_status=0
-	# shellcheck disable=SC2086 # options
-	pmem-fuzz commands $FUZZ_SELECTED "$ND/$(device_of_disk "$fuzz_disk")/errors/list" $((32 << 20)) "$@" 2>&1 || fuzz_status=$?
-	provider_cleanup
-	return $fuzz_status
+	fuzz_provided commands "$ND/$(device_of_disk "$fuzz_disk")/errors/list" $((32 << 20)) "$@"
 }
 
 # fuzz_ioctls MODE ARGUMENTS OF pmem-fuzz ioctls…: makes ioctls of the disk of a namespace of this mode (raw, fsdax), of its bus, and
@@ -71,11 +64,7 @@ fuzz_ioctls() {
 	modprobe nfit
 	fuzz_provide "$1" 16
 	shift
-	fuzz_status=0
-	# shellcheck disable=SC2086 # options
-	pmem-fuzz ioctls $FUZZ_SELECTED "/dev/$fuzz_disk" "$@" 2>&1 || fuzz_status=$?
-	provider_cleanup
-	return $fuzz_status
+	fuzz_provided ioctls "/dev/$fuzz_disk" "$@"
 }
 
 # fuzz_provide MODE MEBIBYTES: makes such a namespace, of the disk fuzz_disk, on the provider's memory.
@@ -83,6 +72,15 @@ fuzz_provide() {
 	provide size=$(($2 << 20)) pages=1
 	fuzz_disk=$DISK
 	[ "$1" = raw ] || fuzz_disk=$(make_namespace -e "$NAMESPACE" -m "$1" | jq -r .blockdev)
+}
+
+# fuzz_provided ARGUMENTS OF pmem-fuzz…: runs it on what the provider has now, which is removed then. Prints the results.
+fuzz_provided() {
+	fuzz_status=0
+	# shellcheck disable=SC2086 # options
+	pmem-fuzz "$@" $FUZZ_SELECTED 2>&1 || fuzz_status=$?
+	provider_cleanup
+	return $fuzz_status
 }
 
 # fuzz_labels ARGUMENTS OF pmem-fuzz labels…: probes mutations of the labels of three namespaces.
