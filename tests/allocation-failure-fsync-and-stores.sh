@@ -90,16 +90,13 @@ taskset -cp 0 $$ >/dev/null
 check "sector mode: two blocks that will be bad are written" dd if=/dev/zero of="$file" bs=4k seek=2047 count=2 oflag=direct status=none
 list=$ND/$device/errors/list
 listed=
-set --
+set -- --before "write=/sys/module/pmem_provider/parameters/bad=4M+16M" --then "-pread=$file=8M=4K"
 if [ "$DRIVER" = rust_pmem ]; then
-	# An entry that an earlier try has left would have what this one loses.
-	set -- --before "write=$list=drop 0 $((32 << 20))" --before "write=$UNBIND=$device" --before "write=$BIND=$device"
-fi
-set -- "$@" --before "write=/sys/module/pmem_provider/parameters/bad=4M+16M" --then "-pread=$file=8M=4K"
-if [ "$DRIVER" = rust_pmem ]; then
-	# All but the repaired block, after a rebind as well.
+	# Before, the list is emptied: an entry that an earlier try has left would have what this one loses. After it, all but the
+	# repaired block is listed, after a rebind as well.
 	listed="; ok; ok; ok 16773120"
-	set -- "$@" --then "write=$UNBIND=$device" --then "write=$BIND=$device" --then "run=awk '{ n += \$2 } END { print n }' $list"
+	set -- --before "write=$list=drop 0 $((32 << 20))" --before "write=$UNBIND=$device" --before "write=$BIND=$device" "$@" \
+		--then "write=$UNBIND=$device" --then "write=$BIND=$device" --then "run=awk '{ n += \$2 } END { print n }' $list"
 fi
 check_faults "sector mode: a write that repairs a block" "ok 4096; ok $zeros$listed" "pwrite=$file=8M=4K" "$@"
 check "sector mode: the next write" dd if=/dev/zero of="$file" bs=4k seek=2048 count=1 oflag=direct status=none
