@@ -13,6 +13,7 @@ pub mod mounted;
 pub mod offline;
 pub mod open_files;
 mod parents;
+mod places;
 pub(crate) mod quarantine_mark;
 pub(crate) mod reopen;
 mod tree;

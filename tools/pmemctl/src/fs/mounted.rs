@@ -14,6 +14,7 @@ use crate::fs::extent_reader::{self, Answer, ExtentReader};
 use crate::fs::leases::Leases;
 use crate::fs::open_files;
 use crate::fs::parents::{self, Names};
+use crate::fs::places::{PLACES, Places};
 use crate::fs::reopen::{self, again};
 use crate::fs::tree::{self, Tree};
 use crate::fs::xfs::Geometry;
@@ -315,6 +316,7 @@ impl FileSystem {
         drop(directory);
         let mut found = allocated.found;
         let mut search = Search::of(host, allocated.unknown, allocated.inodes);
+        search.places = allocated.places;
         search.not_searched.extend(
             allocated
                 .failure
@@ -357,6 +359,11 @@ impl FileSystem {
         if search.too_many_open {
             progress.skipped(Path::new("/proc"), &io::Error::other(open_files::TOO_MANY));
         }
+        if search.places.are_left_out {
+            let reason =
+                format!("not all files that share a bad block are listed: there may be {PLACES}");
+            progress.skipped(&self.directory, &io::Error::other(reason));
+        }
         if CALLS.is_full() {
             progress.skipped(&self.directory, &io::Error::other(extent_reader::WHY));
         }
@@ -393,7 +400,7 @@ impl FileSystem {
         let group = |at| geometry.and_then(|geometry| geometry.group_of(at));
         let refused =
             layout.map_or_else(Ranges::default, |layout| layout.groups_without_bitmap(bad));
-        let (owned, failure) = self.query(directory, left, &refused);
+        let (owned, failure) = self.query(directory, left, &refused, &mut allocated.places);
         allocated.failure = failure;
         for (span, owner) in owned {
             match owner {
@@ -424,6 +431,7 @@ impl FileSystem {
         directory: &File,
         spans: Spans,
         refused: &Ranges,
+        places: &mut Places,
     ) -> (Vec<(Span, FsmapOwner)>, Option<io::Error>) {
         let mut pieces = Vec::new();
         let ranges: Ranges = spans.iter().map(|span| span.range()).collect();
@@ -435,9 +443,9 @@ impl FileSystem {
             let searched = extents::of_device(directory, number, query, |record| {
                 if let Some(range) = asked(record, number, query) {
                     let parts = spans.within(&range);
-                    pieces.extend(parts.map(|part| {
+                    pieces.extend(parts.filter_map(|part| {
                         let owner = FsmapOwner::of(record, part.offset);
-                        (part, owner)
+                        places.keep(part.offset).then_some((part, owner))
                     }));
                     left.remove(&range);
                 }
@@ -703,6 +711,7 @@ struct Allocated {
     /// The parts without an inode.
     found: Vec<Owned>,
     inodes: Vec<Hit>,
+    places: Places,
     /// The parts that only a search through the files can find the owners of.
     unknown: Spans,
     /// Why there may be more of them.
@@ -726,6 +735,7 @@ struct Search {
     /// Files with the same attributes share their block (`ext4_xattr_block_find`), and the kernel does not say so.
     shares_attributes: bool,
     hits: Vec<Hit>,
+    places: Places,
     names: BTreeMap<u64, BTreeSet<String>>,
     /// The highest number of names of an inode that are kept: users can make millions of hard links.
     limit: usize,
@@ -771,6 +781,7 @@ impl Search {
             shared: false,
             shares_attributes: false,
             hits,
+            places: Places::default(),
             names: BTreeMap::new(),
             limit: 1,
             open_by: BTreeMap::new(),
@@ -1015,18 +1026,18 @@ impl Search {
             for (part, at) in self.searched.in_extent(extent) {
                 self.shared |= extent.flags & Extent::SHARED != 0
                     || fork == Fork::Attributes && self.shares_attributes;
-                hits.push(Hit {
-                    offset: (fork == Fork::Data).then_some(at),
-                    inode,
-                    span: part,
-                });
+                self.left.remove(&part.range());
+                if self.places.keep(part.offset) {
+                    hits.push(Hit {
+                        offset: (fork == Fork::Data).then_some(at),
+                        inode,
+                        span: part,
+                    });
+                }
             }
         }
         if hits.is_empty() {
             return;
-        }
-        for hit in &hits {
-            self.left.remove(&hit.span.range());
         }
         self.wanted.insert(inode);
         self.hits.append(&mut hits);
@@ -1189,6 +1200,23 @@ mod tests {
         };
         assert_eq!(found(1), (1, false));
         assert_eq!(found(parents::NAMES), (parents::NAMES, true));
+    }
+
+    #[test]
+    fn places_of_a_shared_block_are_limited() {
+        let block: Spans = [Span::made_up(1 << 20, 4096)].into_iter().collect();
+        let mut search = Search::of(&Host::here(), block, Vec::new());
+        let asked = Asked {
+            inode: 5,
+            path: "file".into(),
+            is_name: true,
+        };
+        let clone = |page: u64| Extent::new(page << 12, 1 << 20, 4096);
+        let clones: Vec<_> = (0..5000).map(clone).collect();
+        search.take(&asked, &clones, Fork::Data);
+        assert!(search.left.is_empty());
+        assert_eq!(search.hits.len(), PLACES);
+        assert!(search.places.are_left_out);
     }
 
     struct Skipped(std::cell::Cell<usize>, io::ErrorKind);
