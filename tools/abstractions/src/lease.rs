@@ -7,8 +7,10 @@
 //! terminates it unless it is handled.
 
 use std::ffi::c_int;
+use std::fs;
 use std::io;
 use std::os::fd::{AsFd, AsRawFd};
+use std::time::{Duration, Instant};
 
 /// The kind of a lease, by what conflicts with it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -51,6 +53,18 @@ impl Lease {
             _ => None,
         })
     }
+
+    /// Returns whether nobody has opened or truncated `file` since `then`, when its write lease was held: it is held still, or
+    /// others have waited for less than half of the time that they have to.
+    pub fn has_kept_others_out(file: impl AsFd, then: Instant) -> io::Result<bool> {
+        Ok(Self::held(file)? == Some(Self::Write) || then.elapsed() < break_time() / 2)
+    }
+}
+
+/// The time that an open waits for a lease; none if it is unknown, or has no end.
+fn break_time() -> Duration {
+    let seconds = fs::read_to_string("/proc/sys/fs/lease-break-time").unwrap_or_default();
+    Duration::from_secs(seconds.trim().parse().unwrap_or_default())
 }
 
 #[cfg(test)]
@@ -82,6 +96,30 @@ mod tests {
         other.wait().unwrap();
         Lease::Write.take(&file).unwrap();
         assert_eq!(Lease::held(&file).unwrap(), Some(Lease::Write));
-        std::fs::remove_file(&path).unwrap();
+        fs::remove_file(&path).unwrap();
+    }
+
+    #[test]
+    fn open_that_waits_for_a_lease_is_kept_out_for_a_time() {
+        let path = std::env::temp_dir().join(format!("kept-out-{}", std::process::id()));
+        let file = File::create_new(&path).unwrap();
+        let long_ago = Instant::now().checked_sub(Duration::from_secs(9));
+        Lease::Write.take(&file).unwrap();
+        let then = Instant::now();
+        assert!(Lease::has_kept_others_out(&file, long_ago.unwrap()).unwrap());
+        /// asm-generic/fcntl.h
+        const F_SETSIG: c_int = 10;
+        // SIGIO would end this process.
+        control(&file, F_SETSIG, libc::SIGURG).unwrap();
+        let mut waits = Command::new("cat").arg(&path).spawn().unwrap();
+        while Lease::held(&file).unwrap() == Some(Lease::Write) {
+            std::thread::sleep(Duration::from_millis(1));
+        }
+        assert!(Lease::has_kept_others_out(&file, then).unwrap());
+        assert!(!Lease::has_kept_others_out(&file, then - break_time()).unwrap());
+        assert!(waits.try_wait().unwrap().is_none());
+        drop(file);
+        assert!(waits.wait().unwrap().success());
+        fs::remove_file(&path).unwrap();
     }
 }

@@ -20,6 +20,7 @@ use std::fs::File;
 use std::io;
 use std::ops::Range;
 use std::os::unix::fs::MetadataExt;
+use std::time::Instant;
 use units::PAGE;
 
 /// Bytes on each side of a range that are compared with the backup.
@@ -185,6 +186,7 @@ impl Job {
         }
         // Block signals between the check and the write.
         let _whole = BlockedSignals::new()?;
+        let checked = Instant::now();
         target.is_the_same(piece)?;
         // Whole pages are written, and the last one extends the file.
         let extends = piece.range().end > target.size();
@@ -197,18 +199,23 @@ impl Job {
             false => target.write(piece, &mut buffer),
         };
         let restored = match extends {
-            true => target.restore_size(&behind),
+            true => target.restore_size(&behind, checked),
             false => Ok(()),
         };
         // Also if it has failed: what the page cache has again fails no other range.
         let synced = target.file.sync_all();
-        if let Err(error) = written.and(synced) {
-            piece.failed(self.why(piece, &error));
-        } else if let Err(error) = restored {
-            piece.failed(format!(
-                "written, but the file has not its old size of {} bytes and its old blocks behind that: {error:#}",
+        let written = written.and(synced).map_err(|error| self.why(piece, &error));
+        let restored = restored.map_err(|error| {
+            format!(
+                "the file has not its old size of {} bytes and its old blocks behind that: {error:#}",
                 target.size()
-            ));
+            )
+        });
+        match (written, restored) {
+            (Ok(()), Ok(())) => {}
+            (Err(why), Ok(())) => piece.failed(why),
+            (Ok(()), Err(size)) => piece.failed(format!("written, but {size}")),
+            (Err(why), Err(size)) => piece.failed(format!("{why}; {size}")),
         }
         Ok(buffer)
     }

@@ -29,6 +29,7 @@ use std::os::unix::fs::{FileExt, FileTypeExt, MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
+use std::time::Instant;
 
 /// The extended attribute that has the capabilities of a program (capabilities(7)), and more bytes than it has.
 const CAPABILITIES: &str = "security.capability";
@@ -391,9 +392,12 @@ impl Target {
     }
 
     /// Truncates the file to its size. Blocks that were preallocated behind its end, as `behind` lists them, are allocated
-    /// again, because truncate(2) frees them. Fails if others may have appended data meanwhile.
-    pub(super) fn restore_size(&self, behind: &[Range<u64>]) -> Result<()> {
-        self.ensure_alone()?;
+    /// again, because truncate(2) frees them. Fails if others may have appended data since `then`, when the lease was held.
+    pub(super) fn restore_size(&self, behind: &[Range<u64>], then: Instant) -> Result<()> {
+        ensure!(
+            Lease::has_kept_others_out(&self.file, then)?,
+            "another process may have opened it"
+        );
         self.file.set_len(self.size())?;
         for range in behind {
             let length = range.end - range.start;
