@@ -249,8 +249,9 @@ impl Progress for WalkProgress {
             return;
         }
         // Not by the bar, which prints nothing unless it is shown.
-        self.bar
-            .suspend(|| eprintln!("pmemctl: {}: {error}", printable(path)));
+        self.bar.suspend(|| {
+            let _ = writeln!(io::stderr(), "pmemctl: {}: {error}", printable(path));
+        });
     }
 }
 
