@@ -1,6 +1,6 @@
 #!/bin/sh
 # SPDX-License-Identifier: GPL-2.0
-# pmemctl explain says why an address of a process gets SIGBUS: a bad block, truncation, a hole.
+# pmemctl explain says why an address of a process gets SIGBUS: a bad block, truncation, a hole, a page of RAM.
 #
 # With the process, and after it has ended; on ext4 and XFS.
 # vm: --bare --e820 352M@512M
@@ -23,6 +23,14 @@ address_of() {
 	printf '0x%x\n' $((0x$start + $2))
 }
 
+# map_and_fail FILE: starts a process that maps the file, and whose third page then fails.
+map_and_fail() {
+	rm -f /tmp/sigbus.*
+	pmem-io map --length 64K "$1" load poison=8K+4K run="touch /tmp/sigbus.ready; until [ -e /tmp/sigbus.done ]; do sleep 0.05; done" &
+	map_pid=$!
+	wait_for 60 test -e /tmp/sigbus.ready
+}
+
 # explain ARGUMENT…: the exit status and the cause; the object is in /tmp/explain.json.
 explain() {
 	explain_status=0
@@ -32,7 +40,7 @@ explain() {
 }
 
 need jq filefrag setpriv
-plan 25
+plan 28
 load_driver
 disk=$(e820_disk)
 for type in ext4 xfs; do
@@ -88,3 +96,13 @@ echo "$(sector_of "$file" 1048576) 8" >"/sys/block/$disk/badblocks"
 explain --pid "$map_pid" --addr "$(address_of "a file" 1048576)" >/tmp/explain.out
 is "a file that is not DAX" "$(cat /tmp/explain.out) $(jq .file.dax /tmp/explain.json)" '1 bad-block false'
 map_stop
+forget_errors_now "$disk"
+# The second one is not written back yet, and has no blocks.
+for name in written new; do
+	head -c 64K /dev/urandom >"$MNT/$name"
+	[ $name = new ] || sync
+	map_and_fail "$MNT/$name"
+	is "a page of the page cache that failed: $name" "$(explain --pid "$map_pid" --addr "$(address_of /$name 8192)")" '1 poisoned-page'
+	[ $name = new ] || is "the next page" "$(explain --pid "$map_pid" --addr "$(address_of /$name 12288)")" '0 not-listed'
+	map_stop
+done

@@ -7,14 +7,14 @@
 use crate::affected::{self, AffectedRange, Survey};
 use crate::block::descriptors::MountTable;
 use crate::block::devno::DeviceNumber;
-use crate::block::holders::Process;
+use crate::block::holders::{self, Process};
 use crate::block::maps::{self, Mapping};
 use crate::block::remap::{self, Span};
 use crate::block::topology::{self, Mounts};
 use crate::fs::Owner;
 use crate::fs::leases::Leases;
 use crate::fs::open_files;
-use crate::sysfs::{self, Host, error_text, printable, shell_path, unescape};
+use crate::sysfs::{Host, error_text, printable, shell_path, unescape};
 use abstractions::extents::{self, Extent, Fork};
 use anyhow::{Context, Result, anyhow, bail, ensure};
 use rustix::fs::{AtFlags, StatxAttributes, StatxFlags, statx};
@@ -110,7 +110,7 @@ pub fn explain(host: &Host, subject: &Subject, address: u64, lsb: u32) -> Result
     let page = rustix::param::page_size() as u64;
     let size = 1_u64.checked_shl(lsb).unwrap_or(page).max(page);
     let (table, process) = match subject {
-        Subject::Process(pid) => (live_table(host, *pid)?, Some(process(host, *pid))),
+        Subject::Process(pid) => (live_table(host, *pid)?, Some(holders::process(host, *pid))),
         Subject::Saved(path) => {
             let table = saved_table(path).map_err(|error| error.context(printable(path)))?;
             (table, None)
@@ -179,14 +179,6 @@ fn saved_table(path: &Path) -> Result<Vec<u8>> {
         Size::from_bytes(LARGEST_TABLE)
     );
     Ok(table)
-}
-
-fn process(host: &Host, pid: u32) -> Process {
-    let name = sysfs::line(host.path(format!("proc/{pid}/comm")));
-    Process {
-        pid,
-        command: printable(name.unwrap_or_default()),
-    }
 }
 
 /// Opens the mapped file and finds its name. Asks no file system that may not answer, and breaks no lease.
@@ -408,7 +400,7 @@ impl Explanation {
         }
         if !self.listed.is_empty() {
             self.bad_block(dax, path.as_deref(), &shown);
-        } else if physical.is_none() {
+        } else if dax && physical.is_none() {
             self.hole(&shown, metadata.len());
         } else if dax {
             self.cause = Cause::NotListed;
@@ -422,6 +414,10 @@ impl Explanation {
                 page,
                 "the file is not DAX: its pages are in the page cache",
             );
+            // The block of a page that failed may not have been allocated yet.
+            if physical.is_none() && self.cause != Cause::PoisonedPage {
+                self.hole(&shown, metadata.len());
+            }
         }
         Ok(())
     }

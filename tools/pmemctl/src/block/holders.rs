@@ -335,7 +335,7 @@ pub(crate) fn is_of_root(host: &Host, pid: u32) -> bool {
     ids.is_some_and(|ids| ids.split_whitespace().all(|id| id == "0"))
 }
 
-fn process(host: &Host, pid: u32) -> Process {
+pub(crate) fn process(host: &Host, pid: u32) -> Process {
     let command = sysfs::line(host.path(format!("proc/{pid}/comm"))).unwrap_or_default();
     Process {
         pid,
