@@ -13,7 +13,10 @@ use units::Size;
 
 pub const PAGE: Page = Page {
     exit_status: &[
-        ("0", "No part of the file is bad any more."),
+        (
+            "0",
+            "No part of the file, or of the range, is bad any more.",
+        ),
         (
             "1",
             "A range could not be repaired, or the file was refused.",
