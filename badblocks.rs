@@ -864,7 +864,8 @@ impl<'bound> Badblocks<'bound> {
     }
 
     /// Removes the physical `addresses`, which are whole sectors of the namespace. A work item
-    /// removes them from the badrange list. [`ENOMEM`]. Sleeps.
+    /// removes them from the badrange list. [`EIO`] if some of them are reported meanwhile,
+    /// [`ENOMEM`]. Sleeps.
     pub(crate) fn remove(&self, addresses: &Range<u64>) -> Result {
         let sectors = self.set.sectors(addresses);
         let gaps = self.set.state.lock().repaired.gaps(&sectors);

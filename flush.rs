@@ -387,7 +387,7 @@ impl SuspendHandler for Group<'_> {
         state.is_suspending = true;
         drop(state);
         if busy {
-            // Each bio gets the result of its flush; this one only comes after them.
+            // Each bio gets the result of its own flush. None is under way after this one.
             let _ = self.flush();
         }
     }

@@ -38,8 +38,8 @@ use kernel::{
 
 /// The data area of a namespace, with its bad blocks.
 ///
-/// Fields are dropped from the top: the memory is unmapped and its claim released, then its bad
-/// blocks are handed over to the bus.
+/// Fields are dropped from the top: the memory is unmapped and its claim released before the
+/// reference to its bad blocks, the last one of which hands them over to the bus.
 pub(crate) struct Media<'bound> {
     pub(crate) memory: Memory<'bound, Failures<'bound>>,
     badblocks: Arc<Badblocks<'bound>>,

@@ -225,8 +225,8 @@ impl<'bound, H: MemoryFailure + 'bound> Memory<'bound, H> {
         unsafe { copy_mc(NonNull::from(&mut *to).cast(), from, to.len()) }
     }
 
-    /// Copies `from`, which is whole sectors, to the bytes at `offset`. See [`Part::write`] for
-    /// errors and durability. [`EINVAL`] for 4 GiB or more.
+    /// Copies `from` to the bytes at `offset`. See [`Part::write`] for errors and durability.
+    /// [`EINVAL`] for 4 GiB or more.
     pub(crate) fn write_bytes(&self, offset: usize, from: &[u8]) -> Result {
         let to = self.at(offset, from.len())?;
 
@@ -348,8 +348,8 @@ impl Part<'_> {
         result
     }
 
-    /// Copies a segment of a write bio, which is whole sectors, to the next bytes, past the CPU
-    /// caches. It is durable after the next flush of the region.
+    /// Copies a segment of a write bio to the next bytes, past the CPU caches. It is durable after
+    /// the next flush of the region.
     ///
     /// [`EIO`] if it is longer than the range, or if recovery has unmapped a page from the direct
     /// map (on x86-64; elsewhere that is an oops).

@@ -45,8 +45,8 @@ impl Notifier {
                 unsafe {
                     block.write(kernel::bindings::notifier_block {
                         notifier_call: Some(callback),
-                        // After the kernel has unmapped the page (`MCE_PRIO_UC`), and after the
-                        // NFIT provider.
+                        // After the NFIT provider, and after the kernel has unmapped the page of
+                        // an error that no access has met (`MCE_PRIO_UC`).
                         priority: bindings::mce_notifier_prios_MCE_PRIO_EDAC as c_int,
                         ..Default::default()
                     });
