@@ -20,8 +20,20 @@ owner_of() {
 	echo "$(($1 + volume_start)) 1" >>/tmp/bad_list
 }
 
-need fsfreeze sfdisk dmsetup filefrag debugfs xfs_io setfattr
-plan 43
+# clone_often FILE FOLDER: clones the first block of a file (FICLONERANGE), 150 times into each of 20 files. Of those in the same file,
+# XFS with a reverse map reports about 128 (patches/0016).
+clone_often() {
+	mkdir "$2"
+	# shellcheck disable=SC2016 # for perl
+	perl -e 'open(my $from, "<", $ARGV[0]);
+		for my $file (1 .. 20) {
+			open(my $to, ">", "$ARGV[1]/$file");
+			ioctl($to, 0x4020940d, pack("q4", fileno($from), 0, 4096, 4096 * $_)) || die "$!\n" for 0 .. 149;
+		}' "$1" "$2"
+}
+
+need fsfreeze sfdisk dmsetup filefrag debugfs xfs_io setfattr perl
+plan 47
 load_driver
 disk=$(labelled_disk -m fsdax -M mem -s 448M)
 
@@ -125,6 +137,12 @@ for options in '' '-m rmapbt=0'; do
 	attribute=$(xfs_io -r -c 'bmap -a' "$MNT/folder/file" | sed -n 's/.*: \([0-9]*\)\.\..*/\1/p' | head -n 1)
 	is "XFS $options: extended attributes of a file" "$(owner_of "$attribute" '.owner.paths[0]')" "$MNT/folder/file"
 	is "XFS $options: also as the file says itself" "$(pmemctl errors --json "$MNT/folder/file" | jq -c '[.errors[].owner.file_offset]')" '[4096,null]'
+	head -c 4K /dev/urandom >"$MNT/shared"
+	sync "$MNT/shared"
+	clone_often "$MNT/shared" "$MNT/clones"
+	is "XFS $options: a block that files share in many places" "$(owner_of "$(sector_of "$MNT/shared")" .owner.inode | wc -l)" 1024
+	is "XFS $options: it says that there are more" "$(pmemctl errors "/dev/$disk" 2>&1 >/dev/null | sed -n "s|^pmemctl: $MNT: ||p")" \
+		"files share a bad block in so many places that not all are listed"
 	umount "$MNT"
 	dmsetup remove --retry two
 	forget_errors_now "$disk"

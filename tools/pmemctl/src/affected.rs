@@ -639,6 +639,10 @@ impl Progress for SkipCounter<'_> {
         self.progress.step();
     }
 
+    fn left_out(&self, directory: &Path, reason: &str) {
+        self.progress.left_out(directory, reason);
+    }
+
     fn skipped(&self, path: &Path, error: &io::Error) {
         self.skipped.set(self.skipped.get() + 1);
         self.progress.skipped(path, error);

@@ -76,6 +76,8 @@ pub trait Progress {
     fn step(&self) {}
     /// A file or directory could not be read.
     fn skipped(&self, _path: &Path, _error: &io::Error) {}
+    /// Not all owners on the file system that is mounted there are listed.
+    fn left_out(&self, _directory: &Path, _reason: &str) {}
 }
 
 #[derive(Debug, Default, PartialEq, Eq)]

@@ -14,7 +14,7 @@ use crate::fs::extent_reader::{self, Answer, ExtentReader};
 use crate::fs::leases::Leases;
 use crate::fs::open_files;
 use crate::fs::parents::{self, Names};
-use crate::fs::places::{PLACES, Places};
+use crate::fs::places::Places;
 use crate::fs::reopen::{self, again};
 use crate::fs::tree::{self, Tree};
 use crate::fs::xfs::Geometry;
@@ -360,9 +360,8 @@ impl FileSystem {
             progress.skipped(Path::new("/proc"), &io::Error::other(open_files::TOO_MANY));
         }
         if search.places.are_left_out {
-            let reason =
-                format!("not all files that share a bad block are listed: there may be {PLACES}");
-            progress.skipped(&self.directory, &io::Error::other(reason));
+            let reason = "files share a bad block in so many places that not all are listed";
+            progress.left_out(&self.directory, reason);
         }
         if CALLS.is_full() {
             progress.skipped(&self.directory, &io::Error::other(extent_reader::WHY));
@@ -445,7 +444,9 @@ impl FileSystem {
                     let parts = spans.within(&range);
                     pieces.extend(parts.filter_map(|part| {
                         let owner = FsmapOwner::of(record, part.offset);
-                        places.keep(part.offset).then_some((part, owner))
+                        let is_kept =
+                            !matches!(owner, FsmapOwner::Inode(..)) || places.keep(part.offset);
+                        is_kept.then_some((part, owner))
                     }));
                     left.remove(&range);
                 }
@@ -1215,7 +1216,7 @@ mod tests {
         let clones: Vec<_> = (0..5000).map(clone).collect();
         search.take(&asked, &clones, Fork::Data);
         assert!(search.left.is_empty());
-        assert_eq!(search.hits.len(), PLACES);
+        assert_eq!(search.hits.len(), crate::fs::places::PLACES);
         assert!(search.places.are_left_out);
     }
 

@@ -24,6 +24,7 @@ use schemars::JsonSchema;
 use serde::Serialize;
 use std::cell::RefCell;
 use std::collections::{BTreeMap, HashSet};
+use std::fmt::Display;
 use std::hash::{BuildHasher, RandomState};
 use std::io;
 use std::io::Write;
@@ -232,6 +233,13 @@ impl WalkProgress {
             hasher: RandomState::new(),
         }
     }
+
+    /// Says something of a path, and not by the bar, which prints nothing unless it is shown.
+    fn say(&self, path: &Path, what: impl Display) {
+        self.bar.suspend(|| {
+            let _ = writeln!(io::stderr(), "pmemctl: {}: {what}", printable(path));
+        });
+    }
 }
 
 impl Progress for WalkProgress {
@@ -248,10 +256,11 @@ impl Progress for WalkProgress {
         if !self.skipped.borrow_mut().insert(self.hasher.hash_one(path)) {
             return;
         }
-        // Not by the bar, which prints nothing unless it is shown.
-        self.bar.suspend(|| {
-            let _ = writeln!(io::stderr(), "pmemctl: {}: {error}", printable(path));
-        });
+        self.say(path, error);
+    }
+
+    fn left_out(&self, directory: &Path, reason: &str) {
+        self.say(directory, reason);
     }
 }
 
