@@ -249,8 +249,8 @@ retry() {
 	done
 }
 
-# machine_check DISK SECTOR ADDRESS: sets bad to 1 if the disk then lists it, or else to 2: without the disk nobody notes it, and
-# the memory of an emulator stays good. Only one at a time: a second one in the handler of the first ends the guest.
+# machine_check DISK SECTOR ADDRESS: sets bad to 1 if the disk then lists it, and counts it, or else to 2: without the disk nobody
+# notes it, and the memory of an emulator stays good. Only one at a time: a second one in the handler of the first ends the guest.
 machine_check() {
 	(
 		flock 8
@@ -260,6 +260,7 @@ machine_check() {
 	[ "$bad" = 1 ] || bad=2
 	wait_for 2 lists_some "$1" "$2" $(($2 + 1)) 2>/dev/null || return 0
 	bad=1
+	count "machine check"
 }
 
 # lists_some DISK FIRST END: a sector from the first one on, and before the end, is in the disk's bad blocks.
@@ -325,7 +326,6 @@ fail_slot() {
 	note "machine check at sector $((offset / 512 + random * 8))"
 	machine_check "$RAW" $((offset / 512 + random * 8)) $((MEMORY + offset + random * 4096))
 	eval "bad_$slot=$bad"
-	count "machine check"
 }
 
 # check_slot: fails if the slot can't be read, and should.
