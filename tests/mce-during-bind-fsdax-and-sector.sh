@@ -51,7 +51,7 @@ data_results() {
 	pmem-io places "/dev/$disk" verify --direct --stride 4K --count 4096 2>&1 | sed 's/, first.*//' | sort
 }
 
-# test_rebind MODE: 5 rows: binds and unbinds the disk while the machine checks come.
+# test_rebind MODE: 6 rows: binds and unbinds the disk while the machine checks come.
 test_rebind() {
 	device=$(device_of_disk "$disk")
 	namespace=$(cat "$ND/$device/namespace")
@@ -77,7 +77,7 @@ test_rebind() {
 		wait_for 60 are_listed "$(mce_next)" >/tmp/unlisted || unlisted="$unlisted $(tail -n 1 /tmp/unlisted)"
 	done
 	wait
-	echo "# $1: $rounds rounds"
+	check "$1: they come before and after a bind" test $rounds -ge 2
 	check "$1: those that have come are listed after each bind" test -z "$unlisted"
 	check "$1: each is listed at the end" wait_for 60 are_listed $PAGES
 	rebind "$device"
@@ -89,7 +89,7 @@ ok: $((4096 - PAGES))"
 	check "$1: it is disabled" ndctl disable-namespace "$namespace"
 }
 
-plan 15
+plan 18
 need pmem-io
 load_driver
 load_mce_inject

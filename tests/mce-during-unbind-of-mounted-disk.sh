@@ -50,11 +50,11 @@ bind_again() {
 
 # test_round NUMBER: while a process reads the mapped file, pages fail and the disk is unbound, later in each round.
 test_round() {
-	mount_dax "$disk"
+	mount_dax "$disk" || return
 	: >/tmp/mapper
 	pmem-io map $MNT/file --length $SIZE --populate --seconds 600 verify >/tmp/mapper 2>&1 &
 	mapper=$!
-	wait_for 60 is_mapped
+	wait_for 60 is_mapped || return
 	for address in $(echo "$addresses" | tail -n +$(($1 * PAGES + 1)) | head -n $PAGES); do
 		host mce "$address"
 		sleep 0.1

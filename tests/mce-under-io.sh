@@ -68,7 +68,7 @@ all_are_listed() {
 }
 
 need fio pmem-io
-plan 14
+plan 15
 load_driver
 case $DRIVER in
 rust_pmem)
@@ -110,7 +110,9 @@ if [ "$DRIVER" = rust_pmem ]; then
 	write_pages 20 &
 	writers=$!
 	sleep 1
+	dmesg -C
 	fail_pages
+	check "exceptions come meanwhile" test "$(dmesg | grep -c 'Memory failure: 0x[0-9a-f]*: recovery action')" -ge $((PAGES / 2))
 	wait $writers
 	places "$disk" verify --stride $STRIDE --count $PAGES --seed 4 >/tmp/verified || :
 	sed 's/^/# /' /tmp/written /tmp/written.page /tmp/verified
@@ -119,7 +121,7 @@ if [ "$DRIVER" = rust_pmem ]; then
 	check "a last write repairs all" wait_for 60 all_are_repaired
 	check "all data is there" pmem-io verify --direct "/dev/$disk" --length 32M --seed 4
 else
-	for row in "all is written over" "and read" "writes succeed, or fail with I/O errors" "each page then has its data, or an error" \
+	for row in "all is written over" "and read" "exceptions come meanwhile" "writes succeed, or fail with I/O errors" "each page then has its data, or an error" \
 		"a last write repairs all" "all data is there"; do
 		skip "$row" "with C, a bus that can't clear poison repairs nothing"
 	done
