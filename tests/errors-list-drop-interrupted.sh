@@ -14,7 +14,7 @@ cleanup() {
 }
 
 [ "$DRIVER" = rust_pmem ] || skip_all "nd_pmem has no errors/list"
-plan 6
+plan 7
 load_driver
 # The unbind waits until the drop has ended, which may take long.
 echo 0 >$HUNG
@@ -38,6 +38,7 @@ echo "add 0 $size" >"$list"
 sh -c "exec env printf 'drop 0 $size' >$list" 2>/tmp/dropping &
 dropping=$!
 wait_for 30 sh -c "! grep -q '^0 ' $list"
+check "another drop is under way" grep -q . "$list"
 echo "$namespace" >"/sys/bus/nd/drivers/$DRIVER/unbind"
 status=0
 wait $dropping || status=$?

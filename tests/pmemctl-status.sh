@@ -40,7 +40,7 @@ metric() {
 }
 
 need jq wipefs lsblk
-plan 35
+plan 36
 echo 0123456789abcdef0123456789abcdef >/etc/machine-id
 load_driver
 disk=$(e820_disk)
@@ -96,7 +96,7 @@ check_schema "errors save follow" /tmp/follow.json
 pmemctl status --state-dir "$STATE" --json >/tmp/status.json || :
 check_schema status /tmp/status.json
 is "saved" "$(jq -c '[.regions[] | .saved, .saved_ms > 0]' /tmp/status.json)" '[true,true]'
-check_status >/dev/null
+is "saved: the check is CRITICAL" "$(check_status)" 2
 check_fails "the check does not say otherwise" grep -q 'not saved' /tmp/status.out
 
 # ---- metrics in a file ----

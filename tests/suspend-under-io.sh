@@ -37,7 +37,7 @@ echo freezer >/sys/power/pm_test
 for state in freeze mem; do
 	start_fio "/dev/$raw" --filename="/dev/$raw" --allow_file_create=0 --direct=1 --offset=8M --size=16M --ioengine=libaio --iodepth=4 \
 		--verify=crc32c --rate_iops="$PACE"
-	record "$state, processes: the answer" "$(enter_sleep $state)"
+	is "$state, processes: the answer" "$(enter_sleep $state)" "suspended and resumed"
 	status=0
 	wait "$fio_pid" || status=$?
 	is "$state, processes: fio went on, without an error" "$status" 0

@@ -29,6 +29,7 @@ fio_has_failed() {
 	[ "$status" -gt 0 ] && [ "$status" -lt 128 ] || return
 	sed -n 's/.*io_u error on file [^:]*: \(.*\): [a-z]* offset=.*/\1/p' /tmp/fio.errors | sort | uniq -c >/tmp/fio.kinds
 	cat /tmp/fio.kinds
+	[ -s /tmp/fio.kinds ] || return
 	! grep -v 'Input/output error\|No space left on device\|No such device' /tmp/fio.kinds
 }
 

@@ -20,7 +20,7 @@ disk_is_gone() {
 }
 
 namespace_is_back() {
-	namespace=$(virtio_ns) && [ -n "$namespace" ] && disk_of "$namespace" >/dev/null
+	disk_of "$(virtio_ns)" >/dev/null
 }
 
 need fio
@@ -37,6 +37,7 @@ check "raw: no disk" disk_is_gone
 check "raw: nothing in iomem" sh -c '! grep -q namespace /proc/iomem'
 check "raw: the provider comes back" sh -c "echo $device >$VIRTIO/bind"
 check "raw: a disk" wait_for 60 namespace_is_back
+namespace=$(virtio_ns)
 disk=$(disk_of "$namespace")
 check "raw: what was synced is there" pmem-io verify --length 4M "/dev/$disk" --seed 1
 
@@ -52,6 +53,7 @@ check "ext4: umount" umount $MNT
 check "ext4: no disk" disk_is_gone
 check "ext4: the provider comes back" sh -c "echo $device >$VIRTIO/bind"
 check "ext4: a disk" wait_for 60 namespace_is_back
+namespace=$(virtio_ns)
 disk=$(disk_of "$namespace")
 check "ext4: repaired by e2fsck" sh -c "e2fsck -p /dev/$disk >/dev/null || [ \$? -le 1 ]"
 check "ext4: mounted again" mount_dax "$disk"
