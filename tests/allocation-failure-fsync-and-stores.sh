@@ -62,7 +62,7 @@ trace_faults
 # A page of 2 MiB would begin before the mapping.
 check_store "a store to a new block" 4100K "$zeros" "$(stored 4096 </tmp/zeros)" "$new"
 check_store "a store to a written block" 4100K "$old" "$(stored 4096 </tmp/old)" "$written"
-check "faults were of 4 KiB" grep -q 'dax_pte_fault_done: .*NOPAGE' $FAULTS/trace
+check "faults were of 4 KiB" grep -q 'dax_pte_fault_done: .* pgoff 0x401 .*NOPAGE' $FAULTS/trace
 check_store "a store to 2 MiB of new blocks" 4M "$zeros" "$(stored 0 </tmp/zeros)" "$new"
 check_store "a store to 2 MiB of written blocks" 4M "$old" "$(stored 0 </tmp/old)" "$written"
 untrace_faults

@@ -10,12 +10,13 @@
 . "$(dirname "$0")/lib/fail-nth.sh"
 
 need_faults
-plan 21
+plan 25
 for bus in "dimm=1" "dimm=0"; do
 	# shellcheck disable=SC2086 # parameters
 	provide size=$((16 << 20)) $bus
 	file=/dev/$DISK badblocks=/sys/block/$DISK/badblocks
 	zeros=$(head -c 16384 /dev/zero | checksum)
+	check_faults "$bus: a read of the list, which needs memory" "ok [0-9a-f]+|$ERRORS" "read=$badblocks"
 	check "$bus: zeroed" dd if=/dev/zero of="$file" bs=64k seek=16 count=1 oflag=direct
 	check_no_faults "$bus: read" "ok $zeros" "pread=$file=1M=16K"
 	check_no_faults "$bus: write" "ok 16384" "pwrite=$file=1M=16K"
@@ -31,6 +32,7 @@ for bus in "dimm=1" "dimm=0"; do
 			dd if=/dev/zero of="$file" bs=4k seek=$((768 + page)) count=1 oflag=direct conv=notrunc
 	done
 	stop_faults
+	check "$bus: there was none meanwhile" test "$FAULTS" -gt 0
 	is "$bus: the rest of that error is listed" "$(badblocks_of "$DISK")" "6144+16 6168+24 6200+72"
 	provider_cleanup
 done
