@@ -32,7 +32,7 @@ for bus in "dimm=1" "dimm=0"; do
 			dd if=/dev/zero of="$file" bs=4k seek=$((768 + page)) count=1 oflag=direct conv=notrunc
 	done
 	stop_faults
-	check "$bus: there was none meanwhile" test "$FAULTS" -gt 0
+	check "$bus: allocations have failed meanwhile" test "$FAULTS" -gt 0
 	is "$bus: the rest of that error is listed" "$(badblocks_of "$DISK")" "6144+16 6168+24 6200+72"
 	provider_cleanup
 done
