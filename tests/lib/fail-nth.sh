@@ -66,7 +66,7 @@ stop_faults() {
 	FAULTS=$((faults_times - $(cat /sys/kernel/debug/failslab/times)))
 }
 
-# end_faults: what fail_allocations has set is as it was at boot.
+# end_faults: no more allocations fail, and where they may fail is not limited any more.
 end_faults() {
 	faults_kind=/sys/kernel/debug/failslab
 	echo 0 >$faults_kind/probability
