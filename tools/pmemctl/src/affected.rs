@@ -5,7 +5,7 @@
 //! There are three answers for a target: bad, good, and unknown, for example if the target is not on persistent
 //! memory, or on a volume that can't be traced.
 
-use crate::badblocks::kernel::{self, DiskErrors, bytes};
+use crate::badblocks::kernel::{self, DiskErrors, offset_and_length};
 use crate::badblocks::set::BadBlocks;
 use crate::block::devno::DeviceNumber;
 use crate::block::disk::Disk;
@@ -86,7 +86,7 @@ impl NamespaceRange {
         reason: &'static str,
     ) -> impl Iterator<Item = NamespaceRange> {
         bad.ranges().map(move |sectors| {
-            let (namespace_offset, length) = bytes(sectors);
+            let (namespace_offset, length) = offset_and_length(sectors);
             NamespaceRange {
                 disk: disk.to_owned(),
                 device: device.to_string(),
@@ -443,7 +443,7 @@ pub fn traced(host: &Host, disk: &Disk, bad: &BadBlocks) -> Result<Vec<(Disk, Af
         return Ok(Vec::new());
     }
     let span = |range| {
-        let (offset, length) = bytes(range);
+        let (offset, length) = offset_and_length(range);
         Span::of_disk(offset, length)
     };
     let spans = bad.ranges().map(span).collect();

@@ -2,7 +2,7 @@
 
 //! The inventory of persistent memory: each namespace with its mode, driver, disk and volumes.
 
-use crate::badblocks::set::BadBlocks;
+use crate::badblocks::kernel::bytes;
 use crate::block::topology::{self, Mounts, Volume};
 use crate::nd::region::Region;
 use crate::nd::{Device, Kind, Name};
@@ -66,9 +66,11 @@ pub struct BadRange {
 }
 
 impl From<&Range<u64>> for BadRange {
-    fn from(sectors: &Range<u64>) -> Self {
-        let (offset, length) = crate::badblocks::kernel::bytes(sectors);
-        Self { offset, length }
+    fn from(bytes: &Range<u64>) -> Self {
+        Self {
+            offset: bytes.start,
+            length: bytes.end - bytes.start,
+        }
     }
 }
 
@@ -124,7 +126,14 @@ impl NamespaceInfo {
         let disk = device.disk();
         let (bad, bad_unknown) = match &disk {
             Some(disk) if disk.whole.folder.join("badblocks").exists() => match disk.bad() {
-                Ok(bad) => (Some(bad), None),
+                Ok(bad) => (
+                    Some(
+                        bad.ranges()
+                            .map(|sectors| BadRange::from(&bytes(sectors)))
+                            .collect(),
+                    ),
+                    None,
+                ),
                 Err(error) => (None, Some(format!("{error:#}"))),
             },
             _ => (None, None),
@@ -147,7 +156,7 @@ impl NamespaceInfo {
                 Some(disk) => Some(topology::of_disk(host, disk.name(), mounts)?),
                 None => None,
             },
-            bad: bad.map(|bad: BadBlocks| bad.ranges().map(BadRange::from).collect()),
+            bad,
             bad_unknown,
         })
     }
@@ -211,7 +220,7 @@ mod tests {
     #[test]
     fn sectors_become_bytes() {
         assert_eq!(
-            BadRange::from(&(8..16)),
+            BadRange::from(&bytes(&(8..16))),
             BadRange {
                 offset: 4096,
                 length: 4096

@@ -3,7 +3,7 @@
 //! Sums up what the bytes of a disk are used for, in cells: files, metadata, free space and bad blocks.
 
 use crate::affected::{Survey, Target};
-use crate::badblocks::kernel::{DiskErrors, bytes};
+use crate::badblocks::kernel::{DiskErrors, offset_and_length};
 use crate::badblocks::set::BadBlocks;
 use crate::block::disk::Disk;
 use crate::block::remap::{self, Span, Spans};
@@ -143,7 +143,7 @@ pub fn of_disk(host: &Host, disk: &Disk, count: u64) -> Result<DiskLayout> {
     let mut cells = Cells::new(size, count);
     let (listed, why_unknown) = bad(&disk.errors());
     for range in listed.ranges() {
-        let (offset, length) = bytes(range);
+        let (offset, length) = offset_and_length(range);
         cells.add_bad(&(offset..offset.saturating_add(length)));
     }
     let volume = topology::of_disk(host, disk.name(), &Mounts::here()?)?;

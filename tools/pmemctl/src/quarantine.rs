@@ -7,6 +7,7 @@
 //! them, and a read of the file returns zeros without reading them.
 
 use crate::affected::{self, Survey, Target};
+use crate::badblocks::kernel::bytes;
 use crate::badblocks::origin::SECTOR;
 use crate::badblocks::set::BadBlocks;
 use crate::block::devno::DeviceNumber;
@@ -239,10 +240,6 @@ fn blocks(ranges: impl Iterator<Item = Range<u64>>, block: u64) -> BadBlocks {
         start / SECTOR..end / SECTOR
     };
     ranges.map(round).collect()
-}
-
-fn bytes(sectors: &Range<u64>) -> Range<u64> {
-    sectors.start * SECTOR..sectors.end * SECTOR
 }
 
 struct QuarantineFile {
@@ -604,7 +601,6 @@ mod tests {
     fn ranges_become_whole_blocks() {
         let found = blocks([4096..4608, 16383..16385].into_iter(), 4096);
         assert!(found.ranges().eq(&[8..16, 24..40]));
-        assert_eq!(bytes(&(8..16)), 4096..8192);
     }
 
     #[test]

@@ -16,6 +16,7 @@ use crate::badblocks::persist;
 use crate::badblocks::set::BadBlocks;
 use crate::badblocks::store::{self, Lock};
 use crate::block::topology;
+use crate::inventory::BadRange;
 use crate::nd::region::{Memory, Region};
 use crate::nd::{Device, Kind};
 use crate::ranges::{Ranges, common, rounded_out};
@@ -184,22 +185,6 @@ pub struct Progress {
     pub suspected: u64,
     /// When the last complete scrub ended, in milliseconds since 1970.
     pub completed_ms: Option<u64>,
-}
-
-/// A range of bad bytes of a disk.
-#[derive(Debug, Clone, PartialEq, Eq, JsonSchema, Serialize)]
-pub struct BadRange {
-    pub offset: u64,
-    pub length: u64,
-}
-
-impl From<&Range<u64>> for BadRange {
-    fn from(range: &Range<u64>) -> Self {
-        Self {
-            offset: range.start,
-            length: range.end - range.start,
-        }
-    }
 }
 
 #[derive(Debug, JsonSchema, Serialize)]
@@ -758,10 +743,9 @@ fn pace(bytes: u64, rate: u64) -> Duration {
 
 /// Returns the pages with listed sectors, in bytes.
 fn pages_of(listed: &BadBlocks) -> Ranges {
-    let bytes = |sectors: &Range<u64>| sectors.start * SECTOR..sectors.end * SECTOR;
     listed
         .ranges()
-        .map(|sectors| rounded_out(&bytes(sectors), PAGE))
+        .map(|sectors| rounded_out(&kernel::bytes(sectors), PAGE))
         .collect()
 }
 

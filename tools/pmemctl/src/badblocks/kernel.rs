@@ -150,7 +150,7 @@ impl KernelList {
             ListFormat::Exact(file, _) => {
                 let list = self.disk.open_list(file)?;
                 for range in own.ranges() {
-                    let (offset, length) = bytes(range);
+                    let (offset, length) = offset_and_length(range);
                     let command = format!("add {offset} {length} {origin}");
                     list.store(&command)
                         .with_context(|| format!("{}: {command}", file.display()))?;
@@ -182,7 +182,7 @@ impl KernelList {
             .ranges()
             .flat_map(|sectors| pieces(sectors, size / SECTOR))
         {
-            let (offset, length) = bytes(&part);
+            let (offset, length) = offset_and_length(&part);
             drop_by(file, &format!("{offset} {length}"), |command| {
                 list.store(command)
             })?;
@@ -505,12 +505,15 @@ fn pieces(sectors: &Range<u64>, size: u64) -> impl Iterator<Item = Range<u64>> {
         .map(move |number| start.max(number * size)..end.min((number + 1) * size))
 }
 
-/// Offset and length in bytes.
-pub fn bytes(sectors: &Range<u64>) -> (u64, u64) {
-    (
-        sectors.start * SECTOR,
-        (sectors.end - sectors.start) * SECTOR,
-    )
+/// Returns the bytes of sectors.
+pub fn bytes(sectors: &Range<u64>) -> Range<u64> {
+    sectors.start * SECTOR..sectors.end * SECTOR
+}
+
+/// Returns the offset and the length of sectors in bytes.
+pub fn offset_and_length(sectors: &Range<u64>) -> (u64, u64) {
+    let bytes = bytes(sectors);
+    (bytes.start, bytes.end - bytes.start)
 }
 
 /// Reads the region's list, which the bus fills, in sectors of the region.

@@ -6,7 +6,7 @@
 //! files and the lock are root's alone: addresses of memory are not for others, and a lock that others can open is a
 //! lock that they can hold.
 
-use crate::badblocks::kernel::bytes;
+use crate::badblocks::kernel::offset_and_length;
 use crate::badblocks::origin::{Errors, SECTOR, sectors};
 use crate::nd::region::{Memory, Region};
 use crate::sysfs::{self, printable};
@@ -159,7 +159,7 @@ impl SavedList {
     /// As it stands in the file.
     pub fn to_text(&self) -> Result<String> {
         let entries = self.errors.entries().map(|(origin, range)| {
-            let (offset, length) = bytes(range);
+            let (offset, length) = offset_and_length(range);
             SavedEntry {
                 offset,
                 length,

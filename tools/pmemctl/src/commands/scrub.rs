@@ -168,7 +168,8 @@ const BAD: [&str; 2] = ["FOUND AT", "LENGTH"];
 
 fn show(summary: &Summary) -> Result<()> {
     let size = |bytes: u64| Size::from_bytes(bytes).to_string();
-    let sum = |ranges: &[pmemctl::scrub::BadRange]| size(ranges.iter().map(|bad| bad.length).sum());
+    let sum =
+        |ranges: &[pmemctl::inventory::BadRange]| size(ranges.iter().map(|bad| bad.length).sum());
     let row = vec![
         summary.disk.clone(),
         size(summary.size),

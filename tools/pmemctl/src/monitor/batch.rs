@@ -3,7 +3,7 @@
 //! New errors that were found at the same time, and events about them.
 
 use crate::affected::{AffectedRange, NamespaceRange};
-use crate::badblocks::kernel::bytes;
+use crate::badblocks::kernel::offset_and_length;
 use crate::badblocks::set::BadBlocks;
 use crate::block::disk::Disk;
 use crate::block::remap::Span;
@@ -90,7 +90,7 @@ impl Batch {
         complete: bool,
     ) -> Vec<Event> {
         let entry = |range| {
-            let (offset, length) = bytes(range);
+            let (offset, length) = offset_and_length(range);
             AffectedRange {
                 disk: disk.name().to_owned(),
                 volume: disk.name().to_owned(),

@@ -236,10 +236,7 @@ impl Listed {
             self.bad = self.reads.time(|| self.disk.bad())?;
         }
         let bad = self.bad.within(&kernel::sectors(range));
-        let is_own = |bad: &Range<u64>| {
-            let (start, length) = kernel::bytes(bad);
-            own.gaps(&(start..start + length)).is_empty()
-        };
+        let is_own = |bad: &Range<u64>| own.gaps(&kernel::bytes(bad)).is_empty();
         Ok(bad.ranges().all(is_own))
     }
 }
