@@ -3,13 +3,16 @@
 # pmemctl errors names the affected file and offset, or other owner, of a bad block on mounted ext4 and XFS.
 #
 # Other owners: free space, the journal, an inode table. Through partitions and volumes.
+# expect-splat: at __xfs_healthmon_insert+
 # vm: --nvdimm size=512M,labels --nvdimm size=32M --e820 32M@512M
 # timeout: 240
 . "$(dirname "$0")/lib/test.sh"
 . "$(dirname "$0")/lib/schema.sh"
+. "$(dirname "$0")/lib/monitor.sh"
 
 cleanup() {
 	exec 3<&-
+	[ -z "${MONITOR_PID:-}" ] || stop_monitor
 	clean_up_volumes "$disk"
 }
 
@@ -33,7 +36,7 @@ clone_often() {
 }
 
 need fsfreeze sfdisk dmsetup filefrag debugfs xfs_io setfattr perl
-plan 47
+plan 49
 load_driver
 disk=$(labelled_disk -m fsdax -M mem -s 448M)
 
@@ -143,6 +146,11 @@ for options in '' '-m rmapbt=0'; do
 	is "XFS $options: a block that files share in many places" "$(owner_of "$(sector_of "$MNT/shared")" .owner.inode | wc -l)" 1024
 	is "XFS $options: it says that there are more" "$(pmemctl errors "/dev/$disk" 2>&1 >/dev/null | sed -n "s|^pmemctl: $MNT: ||p")" \
 		"files share a bad block in so many places that not all are listed"
+	start_monitor --now "$MNT"
+	wait_for 40 grep -q '"event":"failed"' $EVENTS || :
+	stop_monitor
+	is "XFS $options: the monitor as well" "$(jq -r 'select(.event == "failed") | .reason' $EVENTS)" \
+		"$MNT: files share a bad block in so many places that not all are listed"
 	umount "$MNT"
 	dmsetup remove --retry two
 	forget_errors_now "$disk"

@@ -83,7 +83,7 @@ pub enum Event {
         disks: Vec<String>,
     },
     Bad(Box<ErrorEvent>),
-    /// A list could not be read, or traced.
+    /// A list could not be read, or traced, or not all owners of errors are known.
     Failed {
         disk: String,
         reason: String,

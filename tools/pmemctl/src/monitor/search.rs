@@ -13,8 +13,10 @@ use crate::fs::{Owner, Progress};
 use crate::monitor::batch::{Answer, Batch, SEARCHING};
 use crate::monitor::known_files::{in_use, reported};
 use crate::monitor::{ErrorLocation, Event};
-use crate::sysfs::Host;
+use crate::sysfs::{Host, printable};
+use std::cell::RefCell;
 use std::collections::{BTreeMap, BTreeSet};
+use std::path::Path;
 
 /// Finds owners among the files in use.
 pub(super) struct QuickSearch<'a> {
@@ -35,9 +37,16 @@ pub(super) struct PendingSearch {
     pub(super) affected: Vec<(Disk, AffectedVolume)>,
 }
 
-struct Silent;
+/// Why a search does not list all owners.
+#[derive(Default)]
+struct LeftOut(RefCell<BTreeSet<String>>);
 
-impl Progress for Silent {}
+impl Progress for LeftOut {
+    fn left_out(&self, directory: &Path, reason: &str) {
+        let text = format!("{}: {reason}", printable(directory));
+        self.0.borrow_mut().insert(text);
+    }
+}
 
 impl QuickSearch<'_> {
     fn wants(&self, options: impl Fn(&Target) -> bool) -> bool {
@@ -146,7 +155,8 @@ impl QuickSearch<'_> {
             .collect();
         if !files.is_empty() {
             for (disk, affected) in &traced {
-                let entries = entries(self.host, disk, affected, &files);
+                let (entries, events) = entries(self.host, disk, affected, &files);
+                done.extend(events);
                 let reported = entries
                     .into_iter()
                     .map(|entry| batch.reported(disk, affected, entry, used, &mut users));
@@ -187,7 +197,12 @@ pub(super) fn search(
                 spans,
                 ..affected.clone()
             };
-            found.extend(entries(host, &disk, &rest, &[]));
+            let (more, events) = entries(host, &disk, &rest, &[]);
+            found.extend(more);
+            // The same for all batches.
+            if let Some(answer) = answers.first_mut() {
+                answer.done.extend(events);
+            }
         }
         for entry in found {
             for (remaining, answer) in searches.iter().zip(&mut answers) {
@@ -261,18 +276,26 @@ impl PendingSearch {
     }
 }
 
-/// Returns the owners for a volume, or for these files only.
+/// Returns the owners for a volume, or for these files only, and events if these are not all.
 fn entries(
     host: &Host,
     disk: &Disk,
     affected: &AffectedVolume,
     targets: &[Target],
-) -> Vec<AffectedRange> {
+) -> (Vec<AffectedRange>, Vec<Event>) {
     let one = (disk.clone(), affected.clone());
-    match affected::entries_of(host, std::slice::from_ref(&one), targets, false, &Silent) {
-        Ok(entries) => entries,
-        Err(error) => affected::without_owner(disk, affected, &format!("{error:#}")).collect(),
-    }
+    let left_out = LeftOut::default();
+    let entries =
+        match affected::entries_of(host, std::slice::from_ref(&one), targets, false, &left_out) {
+            Ok(entries) => entries,
+            Err(error) => affected::without_owner(disk, affected, &format!("{error:#}")).collect(),
+        };
+    let failed = |reason| Event::Failed {
+        disk: disk.name().to_owned(),
+        reason,
+    };
+    let events = left_out.0.into_inner().into_iter().map(failed);
+    (entries, events.collect())
 }
 
 /// The users of disks, which are found once for all ranges: each search reads all of /proc.
