@@ -124,16 +124,10 @@ impl NamespaceInfo {
         let device = namespace.claim().unwrap_or_else(|| namespace.clone());
         let folder = device.folder();
         let disk = device.disk();
+        let in_bytes = |sectors| BadRange::from(&bytes(sectors));
         let (bad, bad_unknown) = match &disk {
             Some(disk) if disk.whole.folder.join("badblocks").exists() => match disk.bad() {
-                Ok(bad) => (
-                    Some(
-                        bad.ranges()
-                            .map(|sectors| BadRange::from(&bytes(sectors)))
-                            .collect(),
-                    ),
-                    None,
-                ),
+                Ok(bad) => (Some(bad.ranges().map(in_bytes).collect()), None),
                 Err(error) => (None, Some(format!("{error:#}"))),
             },
             _ => (None, None),

@@ -3,7 +3,7 @@
 //! Sums up what the bytes of a disk are used for, in cells: files, metadata, free space and bad blocks.
 
 use crate::affected::{Survey, Target};
-use crate::badblocks::kernel::{DiskErrors, offset_and_length};
+use crate::badblocks::kernel::{DiskErrors, bytes};
 use crate::badblocks::set::BadBlocks;
 use crate::block::disk::Disk;
 use crate::block::remap::{self, Span, Spans};
@@ -143,8 +143,7 @@ pub fn of_disk(host: &Host, disk: &Disk, count: u64) -> Result<DiskLayout> {
     let mut cells = Cells::new(size, count);
     let (listed, why_unknown) = bad(&disk.errors());
     for range in listed.ranges() {
-        let (offset, length) = offset_and_length(range);
-        cells.add_bad(&(offset..offset.saturating_add(length)));
+        cells.add_bad(&bytes(range));
     }
     let volume = topology::of_disk(host, disk.name(), &Mounts::here()?)?;
     let whole = [Span::of_disk(0, size)].into_iter().collect();
