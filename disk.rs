@@ -73,8 +73,9 @@ impl<'bound> PmemDisk<'bound> {
             fua: needs_flush,
             // `submit` copies, and ends all bios but those that wait for the host to flush.
             synchronous: true,
+            // Nothing is refused with `EAGAIN`: a repair is short, and device mapper and md take any
+            // error of a disk for a failure of the disk.
             nowait: true,
-            poll: true,
             dax: media.memory.has_pages(),
         }
     }
@@ -138,10 +139,6 @@ impl<'bound> PmemDisk<'bound> {
     /// Serves any bio: the slow path, with flushes, statistics and bad blocks.
     #[cold]
     fn submit_slow(&self, mut bio: Bio<'_>) {
-        // One that is flushed after its data (`REQ_FUA`) does not wait for the host: it ends later.
-        if bio.is_nowait() && self.needs_repair(&bio) {
-            return bio.end(Err(EAGAIN));
-        }
         if bio.is_preflush() {
             if let Err(e) = self.flush.now() {
                 return bio.end(Err(e));
@@ -158,14 +155,6 @@ impl<'bound> PmemDisk<'bound> {
             return self.flush.then_end(bio);
         }
         bio.end(result);
-    }
-
-    /// Returns whether the bio is a write that has to repair something, and so sleeps.
-    fn needs_repair(&self, bio: &Bio<'_>) -> bool {
-        bio.is_write()
-            && self
-                .span(bio)
-                .is_ok_and(|span| self.media.needs_repair(&span))
     }
 
     /// Copies the data of the bio. [`EIO`] if a bad block can't be read or repaired, `EOPNOTSUPP`

@@ -117,7 +117,7 @@ impl<'bound> Flush<'bound> {
     }
 
     /// Returns whether a flush has to wait for the host.
-    pub(crate) fn waits(&self) -> bool {
+    fn waits(&self) -> bool {
         !self.region.is_synchronous()
     }
 

@@ -14,7 +14,7 @@ check_requests() {
 	sed 's/^/# /' /tmp/requests
 }
 
-plan 8
+plan 7
 load_driver
 check_requests "raw" --seed 11 "/dev/$(plain_disk)"
 check_requests "e820" --seed 12 "/dev/$(e820_disk)"
@@ -24,10 +24,5 @@ check_requests "sectors of 4096 bytes" --seed 15 "/dev/$(labelled_disk -m raw -l
 # With larger sectors nd_btt refuses a buffer of a vector that has only a part of one.
 check_requests "sector mode" --seed 17 "/dev/$(labelled_disk -m sector -l 512 -s 64M)"
 check_requests "virtio-pmem, with bad pages" --seed 18 --bad "/dev/$(disk_of "$(virtio_ns)")"
-if [ "$DRIVER" = rust_pmem ]; then
-	check_requests "e820, polled, with bad pages" --seed 16 --bad --polled "/dev/$(e820_disk)"
-else
-	skip "e820, polled, with bad pages" "nd_pmem can't be polled"
-fi
 forget_errors "$(e820_disk)"
 forget_errors "$(disk_of "$(virtio_ns)")"

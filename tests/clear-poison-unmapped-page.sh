@@ -32,8 +32,8 @@ is_empty "repairs it" badblocks_of "$DISK"
 is "it reads" "$(read_sectors "$DISK" 2040 24 | md5sum)" "$(pattern aaaaaaa 24 | md5sum)"
 is "and can be written without a wait" "$(nowait_write 1M)" 65536
 provider unmap 1M
-is "unmapped again: not without a wait" "$(nowait_write 1M)" "Resource temporarily unavailable"
-check "but with one" pmem-io pwrite --direct --offset 1M --length 4K "/dev/$DISK"
+is "unmapped again: one that must not wait repairs it" "$(nowait_write 1M)" 65536
+is_empty "and it is not listed" badblocks_of "$DISK"
 provider unmap 3M
 pattern aaaaaaa 8 >/tmp/data
 check "a page that nobody knows to be unmapped" write_sectors "$DISK" 6144 8 </tmp/data

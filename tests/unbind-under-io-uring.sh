@@ -1,6 +1,6 @@
 #!/bin/sh
 # SPDX-License-Identifier: GPL-2.0
-# An unbind under io_uring, polled, nowait and durable I/O makes all of it fail soon, and a new bind works.
+# An unbind under io_uring, nowait and durable I/O makes all of it fail soon, and a new bind works.
 # vm: --bare --append memmap=128M$512M --cpus 2
 # timeout: 240
 . "$(dirname "$0")/lib/test.sh"
@@ -40,7 +40,7 @@ bind_again() {
 
 need fio
 if [ "$DRIVER" = rust_pmem ]; then
-	plan 24
+	plan 16
 else
 	plan 8
 fi
@@ -49,10 +49,8 @@ test_unbind "io_uring" --ioengine=io_uring --iodepth=16
 test_unbind "io_uring, registered" --ioengine=io_uring --iodepth=16 --fixedbufs=1 --registerfiles=1
 # The C driver fails these with EOPNOTSUPP.
 if [ "$DRIVER" = rust_pmem ]; then
-	test_unbind "polled" --ioengine=io_uring --hipri --iodepth=16
 	test_unbind "not to wait" --ioengine=pvsync2 --nowait=1
 	provider flush_delay 20
 	test_unbind "durable, waiting" --ioengine=io_uring --iodepth=8 --sync=dsync
-	test_unbind "durable, polled" --ioengine=io_uring --hipri --iodepth=8 --sync=dsync
 	provider flush_delay 0
 fi

@@ -95,12 +95,6 @@ impl<'a> Bio<'a> {
         self.opf() & bindings::REQ_PREFLUSH != 0
     }
 
-    /// Returns whether the bio must end with [`EAGAIN`] rather than wait.
-    #[inline]
-    pub(crate) fn is_nowait(&self) -> bool {
-        self.opf() & bindings::REQ_NOWAIT != 0
-    }
-
     /// Returns whether the data must be durable when the bio ends.
     #[inline]
     pub(crate) fn is_fua(&self) -> bool {

@@ -90,10 +90,8 @@ pub(crate) struct Limits {
     pub(crate) fua: bool,
     /// Most bios end before their submission returns.
     pub(crate) synchronous: bool,
-    /// The driver ends bios with `REQ_NOWAIT` with [`EAGAIN`] where it would have to wait.
+    /// The driver serves bios with `REQ_NOWAIT`.
     pub(crate) nowait: bool,
-    /// Submitters may poll for the end of bios. There is no work to do for them.
-    pub(crate) poll: bool,
     /// File systems may ask for the disk's DAX device.
     pub(crate) dax: bool,
 }
@@ -105,7 +103,6 @@ impl Limits {
             (self.fua, bindings::BLK_FEAT_FUA),
             (self.synchronous, bindings::BLK_FEAT_SYNCHRONOUS),
             (self.nowait, bindings::BLK_FEAT_NOWAIT),
-            (self.poll, bindings::BLK_FEAT_POLL),
             (self.dax, bindings::BLK_FEAT_DAX),
         ]
         .into_iter()

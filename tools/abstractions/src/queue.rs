@@ -63,15 +63,10 @@ pub struct Queue {
 }
 
 impl Queue {
-    /// Sets up a queue for at most `depth` requests at once. If it is `polled`, it asks the device for their ends
-    /// (`IORING_SETUP_IOPOLL`), and takes only [`Kind::Read`] and [`Kind::Write`].
-    pub fn new(depth: u32, polled: bool) -> io::Result<Self> {
-        let mut builder = IoUring::builder();
-        if polled {
-            builder.setup_iopoll();
-        }
+    /// Sets up a queue for at most `depth` requests at once.
+    pub fn new(depth: u32) -> io::Result<Self> {
         Ok(Self {
-            ring: builder.build(depth)?,
+            ring: IoUring::new(depth)?,
         })
     }
 
@@ -197,7 +192,7 @@ mod tests {
 
     #[test]
     fn each_request_has_its_own_result() {
-        let Ok(mut queue) = Queue::new(4, false) else {
+        let Ok(mut queue) = Queue::new(4) else {
             // The kernel may forbid io_uring.
             return;
         };
@@ -219,7 +214,7 @@ mod tests {
 
     #[test]
     fn registered_buffers_are_used_at_their_places() {
-        let Ok(mut queue) = Queue::new(4, false) else {
+        let Ok(mut queue) = Queue::new(4) else {
             return;
         };
         let file = tempfile::tempfile().unwrap();
@@ -252,7 +247,7 @@ mod tests {
 
     #[test]
     fn range_is_zeroed() {
-        let Ok(mut queue) = Queue::new(4, false) else {
+        let Ok(mut queue) = Queue::new(4) else {
             return;
         };
         let file = tempfile::tempfile().unwrap();

@@ -18,8 +18,6 @@ pub struct Options {
     pub block: u32,
     /// Register the buffers and the file with the kernel.
     pub registered: bool,
-    /// Poll the device for completions (`IORING_SETUP_IOPOLL`).
-    pub polled: bool,
 }
 
 impl Options {
@@ -27,14 +25,6 @@ impl Options {
     pub const fn registered(self) -> Self {
         Self {
             registered: true,
-            ..self
-        }
-    }
-
-    /// Enables polling for completions.
-    pub const fn polled(self) -> Self {
-        Self {
-            polled: true,
             ..self
         }
     }
@@ -56,11 +46,7 @@ const ALIGN: usize = 4096;
 impl Ring {
     /// Sets up a ring for a file.
     pub fn new(file: File, options: Options) -> io::Result<Self> {
-        let mut builder = IoUring::builder();
-        if options.polled {
-            builder.setup_iopoll();
-        }
-        let ring = builder.build(options.depth)?;
+        let ring = IoUring::new(options.depth)?;
         let length = options.depth as usize * options.block as usize;
         let mut buffer = vec![0x5a; length + ALIGN];
         let start = buffer.as_ptr().addr().wrapping_neg() % ALIGN;

@@ -204,12 +204,6 @@ pub const DISK: &[Op] = &[
     uring("uring-write-4k-registered", 1, |path| {
         Uring::new(path, true, PLAIN.registered())
     }),
-    uring("uring-read-4k-polled", 1, |path| {
-        Uring::new(path, false, PLAIN.polled())
-    }),
-    uring("uring-write-4k-polled", 1, |path| {
-        Uring::new(path, true, PLAIN.polled())
-    }),
     uring("uring-read-4k-x32", 32, |path| {
         Uring::new(path, false, DEEP)
     }),
@@ -221,12 +215,6 @@ pub const DISK: &[Op] = &[
     }),
     uring("uring-write-4k-x32-registered", 32, |path| {
         Uring::new(path, true, DEEP.registered())
-    }),
-    uring("uring-read-4k-x32-polled", 32, |path| {
-        Uring::new(path, false, DEEP.polled())
-    }),
-    uring("uring-write-4k-x32-polled", 32, |path| {
-        Uring::new(path, true, DEEP.polled())
     }),
 ];
 
@@ -465,7 +453,6 @@ const PLAIN: ring::Options = ring::Options {
     depth: 1,
     block: 4096,
     registered: false,
-    polled: false,
 };
 const DEEP: ring::Options = ring::Options { depth: 32, ..PLAIN };
 /// Requests by io_uring.

@@ -38,9 +38,6 @@ pub struct Requests {
     /// Add pages to the disk's badblocks, and repair them by overwrites of whole pages
     #[arg(long)]
     bad: bool,
-    /// Poll the disk for the ends of requests
-    #[arg(long)]
-    polled: bool,
 }
 
 /// The most requests at once.
@@ -94,7 +91,7 @@ impl Requests {
         for place in model.places() {
             model.overwrite(&file, place)?;
         }
-        let mut queue = Queue::new(DEPTH as u32, self.polled).context("io_uring")?;
+        let mut queue = Queue::new(DEPTH as u32).context("io_uring")?;
         let mut different = 0;
         let mut seen: BTreeMap<String, u32> = BTreeMap::new();
         let begin = Instant::now();
@@ -113,7 +110,7 @@ impl Requests {
                 fs::write(sysfs.join("badblocks"), &entry).context("badblocks")?;
                 model.bad.extend(pages);
             }
-            let mut requests = model.requests(!self.polled);
+            let mut requests = model.requests();
             let results = queue.submit(&file, &mut requests).context("io_uring")?;
             for (request, result) in requests.iter_mut().zip(results) {
                 let end = result
@@ -186,11 +183,11 @@ impl Model {
     }
 
     /// Returns requests that may be made at once: none shares a page with a write.
-    fn requests(&mut self, all_kinds: bool) -> Vec<Request> {
+    fn requests(&mut self) -> Vec<Request> {
         let mut requests: Vec<Request> = Vec::new();
         let mut taken: Vec<Range<usize>> = Vec::new();
         for _ in 0..self.random.usize(1..=DEPTH) {
-            let request = self.request(all_kinds);
+            let request = self.request();
             let pages = pages_of(&request);
             if taken
                 .iter()
@@ -203,10 +200,10 @@ impl Model {
         requests
     }
 
-    fn request(&mut self, all_kinds: bool) -> Request {
+    fn request(&mut self) -> Request {
         match self.random.u32(0..10) {
-            0 if all_kinds => self.with_flags(Kind::Flush, 0, Vec::new()),
-            1 | 2 if all_kinds => self.allocation(),
+            0 => self.with_flags(Kind::Flush, 0, Vec::new()),
+            1 | 2 => self.allocation(),
             _ => self.transfer(),
         }
     }
@@ -606,7 +603,7 @@ mod tests {
         let mut model = model();
         model.bad.extend(64..256);
         for _ in 0..2000 {
-            let request = model.request(true);
+            let request = model.request();
             let expected = model
                 .expected(&request)
                 .map(|bytes| bytes == length_of(&request));
