@@ -81,7 +81,7 @@ pub(super) fn module() -> Option<&'static ThisModule> {
     ORPHANS.lock().checker.as_ref().map(|(_, module)| *module)
 }
 
-/// Adds `pages`, some of which are in use. [`module`] must have returned one.
+/// Adds `pages`, some of which are in use. [`module()`] must have returned one.
 pub(super) fn add(pages: ListArc<Pages>) {
     let mut orphans = ORPHANS.lock();
 

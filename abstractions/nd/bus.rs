@@ -43,7 +43,7 @@ impl Region {
         }
     }
 
-    /// Takes [`HIDING`], unless `namespace` is the only one of the region. Sleeps.
+    /// Takes [`static@HIDING`], unless `namespace` is the only one of the region. Sleeps.
     fn lock_hiding(&self, namespace: &Range<u64>) -> Option<GlobalGuard<HIDING>> {
         let start = self.start();
         let is_alone =
