@@ -4,92 +4,122 @@
 # that only remove files.
 # Kbuild reads the file Kbuild.
 
-# Targets, as `make` shows them:
-#: make demo                 the driver in a virtual machine: files survive a power cut; a media error is found and repaired
-#: make picture              draw pmemctl's output for the README: Documentation/pmemctl*.svg
-#: make check                format, lints, host tests, the module, selftests in virtual machines
-#:      TESTS='dax-*'        only the selftests of these names
-#:      DRIVER=nd_pmem       the same selftests with the stock C driver
-#:      LIST=1               list their names, titles, tags and guests
-#:      JOBS=1               so many guests at once, of 1 GB and more (otherwise by the processors and the free memory)
-#:      KERNEL=next          only the selftests, on another kernel of setup/kernels
-#: make check-debug          the selftests on a kernel that reports use after free, wrong lock order, leaks and more; its first
-#:                           build takes a quarter of an hour
-#:      LEAKS=0              without the search for leaks, in half of the time
-#:      TESTS= DRIVER=       as above; "make check" with KERNEL=debug-races one that reports data races, debug-rt with PREEMPT_RT
-#: make matrix               build the module for every kernel of setup/kernels and run selftests there: build/matrix.md
-#:      KERNELS='rt sid'     only these; TESTS='dax-*' only these selftests, TESTS=none only the build
-#: make soak                 machine checks at random addresses of ext4 and XFS, and random operations in all modes at once
-#:      ERRORS=12 MINUTES=60 number of errors (100 take minutes), duration of the operations
-#:      SEED=1               the seed (otherwise random); KERNEL=debug on that kernel
-#: make fuzz                 mutated info blocks, maps, logs, labels, commands, requests, ioctls and writes to sysfs
-#:      MINUTES=60 SEED=1    how long, and the seed; KERNEL=debug on that kernel; DRIVER=nd_pmem
-#:      IMAGES=100000        so many mutated info blocks, maps and logs instead
-#: make parity               compare the two drivers: every selftest under both, into build/parity.md
-#:      TESTS='block-*'      only these, into build/parity-partial.md; KERNEL=arm64 on that kernel
-#: make coverage             the lines of the driver that the selftests execute: build/coverage.md
-#:      TESTS='badblocks-*'  only by these
-#: make mutants              plant faults into copies of the driver: each must fail its selftest; build/mutants.md
-#:      MUTANTS='no-*'       only these
-#:      KERNEL=debug         those that the debug kernel must report, or debug-races
-#: make powerfail            cut the power of guests at fences and stores: nothing promised may be lost; build/powerfail.md
-#:      IMAGES=10000         number of crash images; the same command continues an interrupted run, FRESH=1 starts again
-#:      WORKLOADS='raw-fsync' only these; SEED=1 DRIVER=nd_pmem CPU=max,-clwb EADR=1 MODULE=build/mutants/no-flush/rust_pmem.ko
-#: make suites               test suites of other projects under both drivers; the table is build/suites.md
-#: make suite-kselftest      the kernel's tests of memory and mounts, on DAX file systems, in about half an hour
-#: make suite-ndctl          those of ndctl, on the kernel's emulated DIMMs, in about half an hour
-#: make suite-apps           libraries and programs on DAX: PMDK, fio, stress-ng, SQLite, PostgreSQL
-#:      TESTS='clear.sh'     only these tests
-#:      DRIVER=rust_pmem     only under this driver
-#:      RESUME=1             skip tests whose result with the same driver is known
-#: make xfstests             an installed tree of xfstests, with dax=always, inode and never
-#:      XFSTESTS=DIR         its folder; FSTYP=xfs GROUP=dax, or TESTS='generic/4*'; FRESH=1 runs all of them again
-#: make bench                instructions of each operation, beside nd_pmem and other drivers, into build/bench
-#:      OPS='read-4k fsync'  only these operations
-#: make bench-cpus           fio on two processors, in time: noise, but neither driver should stall
-#: make bench-native         in nanoseconds, on this machine's own memory; asks before it overwrites
-#:      DISKS='/dev/pmem0'   the disks; --help lists further options
-#: make bench-files          time and memory of "pmemctl errors" by the number of files
-#:      FILES=1000000        their number (otherwise 20000, in minutes)
-#: make bench-pmemctl        time and memory of pmemctl's commands by the number of errors
-#:      ERRORS=100000        their number (otherwise 10000)
-#: make bench-errors         cost of isolated errors: to add, in memory, for I/O, to bind, to repair
-#:      ERRORS=1000          their number (otherwise 100000)
-#: make bench-sizes          cost of namespaces of 1, 8 and 64 GiB (sparse files): bind, unbind, memory, first mount
-#:      SIZES='512'          of other sizes, in GiB
-#: make bench-flushes        cost of durable writes on virtio-pmem by the number of threads, under both drivers
-#:      SECONDS=5            for each figure
-#: make bench-databases      the same of transactions: SQLite, PostgreSQL
-#:      SECONDS=5            for each figure
-#: make vm                   a shell in a virtual machine with the module loaded
-#:      RUN='command'        one command there; a status other than 0 is in make's last line
-#:      VM='options'         another guest: see make vm VM=--help (files outside of the checkout are in RUST_PMEM_BIND=DIR)
-#: make module               rust_pmem.ko for the stock kernel of the guest
-#:      KERNEL=next          for another kernel of setup/kernels, into build/kernels
-#:      KDIR=DIR             for the kernel with this build directory, with this machine's own tools
-#:                           (also ARCH= CC= HOSTCC= LLVM= RUSTC= BINDGEN= KERNELRELEASE= V= CLIPPY=1)
-#: make tools                the host tools, into build/tools/debug
-#: make pmemctl              pmemctl for installation, statically linked: build/bin, build/man, build/completions, build/schema
-#:      PROFILE=dev BUILD=DIR  built quickly, and elsewhere
-#: make install              rust_pmem.ko and pmemctl as they were built, with man pages, completions, units, udev rule, modprobe.d
-#:      DESTDIR= PREFIX=     below another directory; under another prefix than /usr
-#:      KDIR=DIR             only if the module is for the kernel with this build directory
-#:      BUILD=DIR            pmemctl from there
-#: make uninstall            remove all files of "make install"; saved lists stay
-#: make deb                  Debian packages, and their source package, into build/deb
-#:      KERNELS='stock rt'   with modules for these kernels of setup/kernels (otherwise for stock)
-#: make repo                 the same, and a signed apt repository of them, build/repo
-#:      URL=https://HOST/DIR KEY=FILE  the address that it will have; an OpenPGP secret key of yours
-#: make rpm                  RPM packages, and their source package, into build/rpm; not tried on a distribution that has RPM
-#: make check-packages       install, upgrade and remove the packages on an installed Debian: about two hours
-#:      STEPS='installed'    only these steps of tests/external/packages/system.sh
-#: make lint, make fmt       only the lints; format the code as they require
-#: make lint-workflow        lint .github/workflows with check-jsonschema and zizmor of PyPI, installed into build/venv
-#: make setup                only the build root and the images
-#: make clean                remove all files that were built here, but for the key of the apt repository (build/repo.key)
-#: make distclean            remove the build root and the images as well
+# The targets that people type, as `make` shows them:
+#: See it work
+#:   make demo      the driver in a virtual machine: files survive a power cut; a media error is found and repaired
+#:   make vm        a shell in a virtual machine with the module loaded
+#: Change it
+#:   make module    rust_pmem.ko for the stock kernel of the guest; KDIR=DIR for another one
+#:   make quick     before each commit: lints and host tests of what has changed, the quick selftests; 6 minutes
+#:   make check     format, lints, host tests, all selftests; 20 minutes; TESTS='dax-*' only these selftests
+#:   make fmt       format the code as the lints require
+#: Compare and measure it
+#:   make parity    every selftest under both drivers, side by side: build/parity.md
+#:   make bench     instructions of each operation, beside nd_pmem and other drivers, into build/bench
+#: Ship it
+#:   make release   everything that is run before a release: build/release.md; the same command continues it
+#:   make install   rust_pmem.ko and pmemctl as they were built; make uninstall removes them
+#:
+#: `make help-all` lists all targets, with their variables.
+
+# All targets, as `make help-all` shows them:
+#+ make demo                 the driver in a virtual machine: files survive a power cut; a media error is found and repaired
+#+ make picture              draw pmemctl's output for the README: Documentation/pmemctl*.svg
+#+ make quick                lints and host tests of what has changed since they passed, the module, the selftests with the tag quick
+#+ make check                format, lints, host tests, the module, selftests in virtual machines
+#+      TESTS='dax-*'        only the selftests of these names
+#+      KEEP=1               with TESTS: a shell in the guest of a test that failed, and a gdb server
+#+      DRIVER=nd_pmem       the same selftests with the stock C driver
+#+      LIST=1               list their names, titles, tags and guests
+#+      JOBS=1               so many guests at once, of 1 GB and more (otherwise by the processors and the free memory)
+#+      KERNEL=next          only the selftests, on another kernel of setup/kernels
+#+ make check-debug          the selftests on a kernel that reports use after free, wrong lock order, leaks and more; its first
+#+                           build takes a quarter of an hour
+#+      LEAKS=0              without the search for leaks, in half of the time
+#+      TESTS= DRIVER=       as above; "make check" with KERNEL=debug-races one that reports data races, debug-rt with PREEMPT_RT
+#+ make matrix               build the module for every kernel of setup/kernels and run selftests there: build/matrix.md
+#+      KERNELS='rt sid'     only these; TESTS='dax-*' only these selftests, TESTS=none only the build
+#+ make soak                 machine checks at random addresses of ext4 and XFS, and random operations in all modes at once
+#+      ERRORS=12 MINUTES=60 number of errors (100 take minutes), duration of the operations
+#+      SEED=1               the seed (otherwise random); KERNEL=debug on that kernel
+#+ make fuzz                 mutated info blocks, maps, logs, labels, commands, requests, ioctls and writes to sysfs
+#+      MINUTES=60 SEED=1    how long, and the seed; KERNEL=debug on that kernel; DRIVER=nd_pmem
+#+      IMAGES=100000        so many mutated info blocks, maps and logs instead
+#+ make parity               compare the two drivers: every selftest under both, into build/parity.md
+#+      TESTS='block-*'      only these, into build/parity-partial.md; KERNEL=arm64 on that kernel
+#+ make coverage             the lines of the driver that the selftests execute: build/coverage.md
+#+      TESTS='badblocks-*'  only by these
+#+ make mutants              plant faults into copies of the driver: each must fail its selftest; build/mutants.md
+#+      MUTANTS='no-*'       only these
+#+      TIER=quick           only those whose test is in the quick tier, and the share of all
+#+      KERNEL=debug         those that the debug kernel must report, or debug-races
+#+ make powerfail            cut the power of guests at fences and stores: nothing promised may be lost; build/powerfail.md
+#+      IMAGES=10000         number of crash images; the same command continues an interrupted run, FRESH=1 starts again
+#+      WORKLOADS='raw-fsync' only these; SEED=1 DRIVER=nd_pmem CPU=max,-clwb EADR=1 MODULE=build/mutants/no-flush/rust_pmem.ko
+#+ make suites               test suites of other projects under both drivers; the table is build/suites.md
+#+ make suite-kselftest      the kernel's tests of memory and mounts, on DAX file systems, in about half an hour
+#+ make suite-ndctl          those of ndctl, on the kernel's emulated DIMMs, in about half an hour
+#+ make suite-apps           libraries and programs on DAX: PMDK, fio, stress-ng, SQLite, PostgreSQL
+#+      TESTS='clear.sh'     only these tests
+#+      DRIVER=rust_pmem     only under this driver
+#+      RESUME=1             skip tests whose result with the same driver is known
+#+ make xfstests             an installed tree of xfstests, with dax=always, inode and never
+#+      XFSTESTS=DIR         its folder; FSTYP=xfs GROUP=dax, or TESTS='generic/4*'; FRESH=1 runs all of them again
+#+ make bench                instructions of each operation, beside nd_pmem and other drivers, into build/bench
+#+      OPS='read-4k fsync'  only these operations
+#+ make bench-cpus           fio on two processors, in time: noise, but neither driver should stall
+#+ make bench-native         in nanoseconds, on this machine's own memory; asks before it overwrites
+#+      DISKS='/dev/pmem0'   the disks; --help lists further options
+#+ make bench-files          time and memory of "pmemctl errors" by the number of files
+#+      FILES=1000000        their number (otherwise 20000, in minutes)
+#+ make bench-pmemctl        time and memory of pmemctl's commands by the number of errors
+#+      ERRORS=100000        their number (otherwise 10000)
+#+ make bench-errors         cost of isolated errors: to add, in memory, for I/O, to bind, to repair
+#+      ERRORS=1000          their number (otherwise 100000)
+#+ make bench-sizes          cost of namespaces of 1, 8 and 64 GiB (sparse files): bind, unbind, memory, first mount
+#+      SIZES='512'          of other sizes, in GiB
+#+ make bench-flushes        cost of durable writes on virtio-pmem by the number of threads, under both drivers
+#+      SECONDS=5            for each figure
+#+ make bench-databases      the same of transactions: SQLite, PostgreSQL
+#+      SECONDS=5            for each figure
+#+ make vm                   a shell in a virtual machine with the module loaded
+#+      RUN='command'        one command there; a status other than 0 is in make's last line
+#+      VM='options'         another guest: see make vm VM=--help (files outside of the checkout are in RUST_PMEM_BIND=DIR)
+#+ make module               rust_pmem.ko for the stock kernel of the guest
+#+      KERNEL=next          for another kernel of setup/kernels, into build/kernels
+#+      KDIR=DIR             for the kernel with this build directory, with this machine's own tools
+#+                           (also ARCH= CC= HOSTCC= LLVM= RUSTC= BINDGEN= KERNELRELEASE= V= CLIPPY=1)
+#+ make tools                the host tools, into build/tools/debug
+#+ make pmemctl              pmemctl for installation, statically linked: build/bin, build/man, build/completions, build/schema
+#+      PROFILE=dev BUILD=DIR  built quickly, and elsewhere
+#+ make install              rust_pmem.ko and pmemctl as they were built, with man pages, completions, units, udev rule, modprobe.d
+#+      DESTDIR= PREFIX=     below another directory; under another prefix than /usr
+#+      KDIR=DIR             only if the module is for the kernel with this build directory
+#+      BUILD=DIR            pmemctl from there
+#+ make uninstall            remove all files of "make install"; saved lists stay
+#+ make deb                  Debian packages, and their source package, into build/deb
+#+      KERNELS='stock rt'   with modules for these kernels of setup/kernels (otherwise for stock)
+#+ make repo                 the same, and a signed apt repository of them, build/repo
+#+      URL=https://HOST/DIR KEY=FILE  the address that it will have; an OpenPGP secret key of yours
+#+ make rpm                  RPM packages, and their source package, into build/rpm; not tried on a distribution that has RPM
+#+ make check-packages       install, upgrade and remove the packages on an installed Debian: about two hours
+#+      STEPS='installed'    only these steps of tests/external/packages/system.sh
+#+ make release              everything: build/release.md; XFSTESTS=DIR adds xfstests
+#+      STEPS='parity soak'  only these steps
+#+ make rustdoc              the driver's documentation, with private items, into build/rustdoc; a broken link is an error
+#+ make rust-analyzer        rust-project.json for editors; KDIR=DIR for the kernel with this build directory
+#+ make lint, make fmt       only the lints; format the code as they require
+#+ make lint-workflow        lint .github/workflows with check-jsonschema and zizmor of PyPI, installed into build/venv
+#+ make setup                only the build root and the images
+#+ make move-kernel          test the default kernel in another version, and commit the change of setup/kernels
+#+      TO=7.3.4             the version, which Debian's archive must have
+#+ make clean                remove all files that were built here, but for the key of the apt repository (build/repo.key)
+#+ make distclean            remove the build root and the images as well
 help:
-	@sed -n 's/^#: //p' Makefile
+	@sed -n 's/^#: \{0,1\}//p' Makefile
+
+help-all:
+	@sed -n 's/^#+ //p' Makefile
 
 ifneq ($(word 2,$(CURDIR)),)
 $(error "$(CURDIR)" has a space, which Kbuild does not take in the path of a module: move the checkout)
@@ -235,11 +265,20 @@ endif
 revision = --revision '$(shell git describe --always --dirty --exclude='*' 2>/dev/null)'
 
 check: tools $(modules) $(if $(TESTS)$(LIST)$(other),$(powerfail),setup-ndctl setup-powerfail)
-	@set -f; $(selftests) $(if $(DRIVER),--driver '$(DRIVER)') $(if $(LIST),--list) $(if $(filter 0,$(LEAKS)),--no-leaks) $$TESTS
+	@set -f; $(selftests) $(if $(DRIVER),--driver '$(DRIVER)') $(if $(LIST),--list) $(if $(KEEP),--keep) $(if $(filter 0,$(LEAKS)),--no-leaks) $$TESTS
 	@$(if $(enter),$(if $(TESTS)$(LIST)$(DRIVER)$(other),,setup/crates keep))
+
+quick: tools
+	@$(enter) $(built)/pmem-check --quick $(jobs)
 
 check-debug:
 	@$(MAKE) check KERNEL=debug
+
+release:
+	@tests/release $(STEPS)
+
+move-kernel:
+	@setup/move-kernel $(if $(TO),'$(TO)')
 
 matrix: tools
 	@set -f; setup/matrix $(KERNELS)
@@ -280,7 +319,7 @@ endif
 
 ifeq ($(other),)
 mutants: tools setup-powerfail
-	@set -f; $(enter) $(built)/pmem-check --mutants $$MUTANTS
+	@set -f; $(enter) $(built)/pmem-check --mutants $(if $(filter quick,$(TIER)),--quick) $(jobs) $$MUTANTS
 else
 # Built here, by the compilers of that kernel.
 mutants: tools provider module
@@ -352,11 +391,24 @@ vm: module tools-vm
 lint: tools
 	@$(enter) $(built)/pmem-check --lint
 
+rustdoc: module
+	@$(enter) setup/rustdoc
+
+ifeq ($(if $(enter),$(KDIR)),)
+rust-analyzer: module
+	@setup/rust-analyzer
+else
+rust-analyzer: module
+	$(MAKE) -C '$(KDIR)' M='$(M)' rust-analyzer
+	@sed -i 's|"env": {|&\n        "RUST_PMEM_BINDINGS": "$(M)/abstractions/bindings_generated.rs",|' rust-project.json
+endif
+
 # With the host's Python: the programs are not Debian's.
 lint-workflow:
 	@[ -x build/venv/bin/zizmor ] || \
 		{ python3 -m venv build/venv && build/venv/bin/pip install --quiet check-jsonschema==0.39.0 zizmor==1.32.0; }
 	@build/venv/bin/check-jsonschema --builtin-schema vendor.github-workflows .github/workflows/*.yml
+	@build/venv/bin/check-jsonschema --builtin-schema vendor.github-issue-forms .github/ISSUE_TEMPLATE/*.yml
 	@build/venv/bin/zizmor --offline --quiet .github/workflows
 
 fmt: setup
@@ -375,7 +427,7 @@ distclean: clean
 # The targets share one set-up, and each of them uses all processors by itself.
 .NOTPARALLEL:
 
-.PHONY: help setup setup-ndctl setup-suites setup-apps setup-powerfail module provider emulated tools tools-arm64 tools-demo \
+.PHONY: help help-all quick release move-kernel rustdoc rust-analyzer setup setup-ndctl setup-suites setup-apps setup-powerfail module provider emulated tools tools-arm64 tools-demo \
 	tools-vm pmemctl install uninstall deb repo rpm check-packages demo picture check check-debug matrix soak fuzz \
 	parity coverage mutants powerfail suites suite-ndctl suite-kselftest suite-apps xfstests bench bench-cpus bench-native \
 	bench-files bench-pmemctl bench-errors release-tools bench-sizes bench-flushes bench-databases vm lint lint-workflow fmt clean \

@@ -2,14 +2,14 @@
 # SPDX-License-Identifier: GPL-2.0
 # Only root changes errors, labels or modes or reads the memory, also under lockdown and in a container; readers stall no I/O.
 #
-# The guest is this test's own: lockdown ends with it. The scheduler warns when both processors are busy and the host gives them no time
-# (7.2).
+# The guest is this test's own, for lockdown ends with it: no other test has three processors of this machine. The scheduler warns when
+# two of them are busy and the host gives them no time (7.2).
 # expect-splat: at hrtimer_forward+ < dl_task_timer
-# vm: --bare --nvdimm size=64M --e820 352M@512M --cpus 2
+# vm: files 3
 # timeout: 900
 . "$(dirname "$0")/lib/test.sh"
 
-need pmem-io setpriv unshare fio jq ndctl
+need pmem-io setpriv unshare python3 jq ndctl
 modprobe nfit
 load_driver
 if [ "$DRIVER" = rust_pmem ]; then
@@ -27,20 +27,24 @@ rights() {
 	stat -L -c '%a %U:%G' "$1"
 }
 
+# reason: of the last failure in standard input.
+reason() {
+	sed -n '/: /h; $!d; x; s/.*: //p'
+}
+
 # as_user COMMAND: by the shell, without any privilege; prints the reason for a failure.
 as_user() {
-	setpriv --reuid=65534 --regid=65534 --clear-groups --no-new-privs sh -c "$1" 2>&1 | sed -n 's/.*: //p' | tail -n 1
+	setpriv --reuid=65534 --regid=65534 --clear-groups --no-new-privs sh -c "$1" 2>&1 | reason
 }
 
 # in_container COMMAND: as root of a user namespace, which an unprivileged user can make.
 in_container() {
-	setpriv --reuid=65534 --regid=65534 --clear-groups unshare --user --map-root-user --mount sh -c "$1" 2>&1 |
-		sed -n 's/.*: //p' | tail -n 1
+	setpriv --reuid=65534 --regid=65534 --clear-groups unshare --user --map-root-user --mount sh -c "$1" 2>&1 | reason
 }
 
 # as_root COMMAND
 as_root() {
-	sh -c "$1" 2>&1 | sed -n 's/.*: //p' | tail -n 1
+	sh -c "$1" 2>&1 | reason
 }
 
 case $DRIVER in
@@ -106,13 +110,19 @@ echo "drop 4096 512" >"$list"
 # beside WHAT COMMAND…: runs the command while another CPU does this without a pause: "reader of FILE", or "writer at OFFSET" of
 # the disk.
 beside() {
+	rm -f /tmp/beside
 	case $1 in
-	reader*) taskset -c 1 setpriv --reuid=65534 --regid=65534 --clear-groups sh -c "while :; do cat ${1##* } >/dev/null; done" & ;;
+	reader*)
+		taskset -c 1 setpriv --reuid=65534 --regid=65534 --clear-groups \
+			sh -c ": >/tmp/beside; while :; do cat ${1##* } >/dev/null; done" &
+		;;
 	writer*)
-		taskset -c 1 pmem-io places "/dev/$disk" write --direct --offset "${1##* }" --stride 4K --count 1 --seconds 600 >/dev/null &
+		taskset -c 1 sh -c ": >/tmp/beside; exec pmem-io places /dev/$disk write --direct --offset ${1##* } --stride 4K --count 1 \
+			--seconds 600" >/dev/null &
 		;;
 	esac
 	neighbour=$!
+	wait_for 60 test -e /tmp/beside || return
 	shift
 	"$@"
 	# It must be there still.
@@ -120,25 +130,48 @@ beside() {
 	wait "$neighbour" 2>/dev/null || :
 }
 
-# requests randread|randwrite: how many in two seconds, and the longest in ms.
+# For each line of its input, makes such requests of 4 KiB to random places for a second. Prints how many, and the longest in ms. One
+# process for all of them: to start one takes as long.
+cat >/tmp/requests.py <<'END'
+import mmap, os, random, sys, time
+
+disk = os.open(sys.argv[1], os.O_RDWR | os.O_DIRECT)
+page = mmap.mmap(-1, 4096)
+for line in sys.stdin:
+    call = {"read": os.preadv, "write": os.pwritev}[line.strip()]
+    count = longest = 0
+    now = time.monotonic()
+    end = now + 1
+    while now < end:
+        place = (128 << 20) + random.randrange(8192) * 4096
+        before = time.monotonic()
+        if call(disk, [page], place) != 4096:
+            sys.exit("a short request")
+        now = time.monotonic()
+        longest = max(longest, now - before)
+        count += 1
+    print(count, int(longest * 1000), flush=True)
+END
+
+# requests read|write: by that process.
 requests() {
-	fio --name=requests --filename="/dev/$disk" --rw="$1" --bs=4k --direct=1 --ioengine=psync --time_based --runtime=2 \
-		--allow_file_create=0 --output-format=json --offset=128M | sed -n '/^{/,$p' |
-		jq '.jobs[0] | .read.total_ios + .write.total_ios, ([.read.clat_ns.max, .write.clat_ns.max] | max / 1000000 | floor)' | xargs
+	echo "$1" >&5
+	read -r answer <&6
+	echo "$answer"
 }
 
 reads() {
-	requests randread
+	requests read
 }
 
 writes() {
-	requests randwrite
+	requests write
 }
 
-# repairs: how many errors are added and repaired by a write in four seconds, and 0: the longest is not measured.
+# repairs: how many errors are added and repaired by a write in two seconds, and 0: the longest is not measured.
 repairs() {
-	count=0 end=$(($(date +%s) + 4))
-	while [ "$(date +%s)" -lt $end ]; do
+	count=0 end=$(($(date +%s%N) + 2000000000))
+	while [ "$(date +%s%N)" -lt $end ]; do
 		echo "add $((200 << 20)) 4096" >"$list"
 		dd if=/dev/zero of="/dev/$disk" bs=4096 count=1 oflag=direct seek=$((200 << 8)) conv=notrunc status=none
 		count=$((count + 1))
@@ -146,10 +179,10 @@ repairs() {
 	echo "$count 0"
 }
 
-# changes: how many errors are added and dropped in four seconds, and 0: the longest is not measured.
+# changes: how many errors are added and dropped in two seconds, and 0: the longest is not measured.
 changes() {
-	count=0 end=$(($(date +%s) + 4))
-	while [ "$(date +%s)" -lt $end ]; do
+	count=0 end=$(($(date +%s%N) + 2000000000))
+	while [ "$(date +%s%N)" -lt $end ]; do
 		echo "add $((200 << 20)) 4096" >"$list"
 		echo "drop $((200 << 20)) 4096" >"$list"
 		count=$((count + 1))
@@ -159,9 +192,12 @@ changes() {
 awk 'BEGIN { for (i = 0; i < 100000; i++) printf "add %d 512\n", i * 1024 }' | pmem-io lines "$list"
 is "a list of 100,000 lines" "$(wc -l <"$list")" 100000
 # An emulator's memory is slow at first.
-dd if=/dev/zero of="/dev/$disk" bs=1M seek=128 oflag=direct conv=notrunc status=none 2>/dev/null || :
+dd if=/dev/zero of="/dev/$disk" bs=1M seek=128 count=32 oflag=direct conv=notrunc status=none
 # This shell and all that it starts, but the reader.
 taskset -cp 0 $$ >/dev/null
+mkfifo /tmp/requests.in /tmp/requests.out
+python3 /tmp/requests.py "/dev/$disk" </tmp/requests.in >/tmp/requests.out &
+exec 5>/tmp/requests.in 6</tmp/requests.out
 
 # keeps_up reads|writes|repairs|changes NEIGHBOUR OTHER: beside the first one, a quarter of what is done beside the other one is
 # done, and no request takes much longer. A host that is busy for a while delays one of both as well, so once in five tries is enough.
@@ -191,6 +227,7 @@ done
 is "the page has stayed bad" "$(grep -c "^$((120 << 20)) " "$list")" 1
 echo "drop $((120 << 20)) 4096" >"$list"
 echo "$heals_before" >"$heals"
+exec 5>&- 6<&-
 cat /tmp/figures
 is "what was repaired has left the list" "$(wc -l <"$list")" 100000
 echo "drop 0 $((352 << 20))" >"$list"

@@ -4,7 +4,7 @@
 #
 # Nor is an error forgotten that is reported while all allocations of the driver fail.
 # debug
-# vm: --bare --append memmap=128M$512M
+# vm: provider
 # timeout: 600
 . "$(dirname "$0")/lib/test.sh"
 . "$(dirname "$0")/lib/provider.sh"

@@ -2,7 +2,7 @@
 # SPDX-License-Identifier: GPL-2.0
 # With a fault at any one allocation, fsync on virtio-pmem, a repair in sector mode and a store to a DAX mapping fail or succeed wholly.
 # debug
-# vm: --bare --virtio-pmem size=16M --append memmap=128M$512M
+# vm: no-debug
 # timeout: 600
 . "$(dirname "$0")/lib/test.sh"
 . "$(dirname "$0")/lib/provider.sh"

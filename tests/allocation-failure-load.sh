@@ -5,7 +5,7 @@
 # expect-splat: vmalloc error
 # expect-splat: vmemmap alloc failure
 # expect-splat: at arch_add_memory+
-# vm: --bare --append memmap=128M$512M
+# vm: provider
 # timeout: 900
 . "$(dirname "$0")/lib/test.sh"
 . "$(dirname "$0")/lib/provider.sh"

@@ -7,7 +7,7 @@
 # expect-splat: vmalloc error
 # expect-splat: vmemmap alloc failure
 # expect-splat: at arch_add_memory+
-# vm: --bare --nvdimm size=32M --e820 32M@512M --virtio-pmem size=32M
+# vm: three
 # timeout: 3600
 . "$(dirname "$0")/lib/test.sh"
 . "$(dirname "$0")/lib/provider.sh"
@@ -15,7 +15,21 @@
 
 [ "$DRIVER" = rust_pmem ] || skip_all "nd_pmem has no errors/list"
 need_faults
+
+# make_raw: all in raw mode, as other tests want it, too.
+make_raw() {
+	for namespace in "$(nfit_ns)" "$(e820_ns)" "$(virtio_ns)"; do
+		raw_disk "$namespace" >/dev/null
+	done
+}
+
+cleanup() {
+	make_raw
+	provider_cleanup
+}
+
 plan 93
 modprobe nfit
-load_driver
+load_driver_anew
+make_raw
 check_provider "$(nfit_ns)" "$(e820_ns)" "$(virtio_ns)"

@@ -7,7 +7,7 @@
 # expect-splat: vmalloc error
 # expect-splat: vmemmap alloc failure
 # expect-splat: at arch_add_memory+
-# vm: --bare --e820 64M@512M --cxl size=256M
+# vm: cxl
 # timeout: 3600
 . "$(dirname "$0")/lib/test.sh"
 . "$(dirname "$0")/lib/provider.sh"
@@ -15,11 +15,34 @@
 
 [ "$DRIVER" = rust_pmem ] || skip_all "nd_pmem has no errors/list"
 need_faults
+
+# The other memory of the machine would have disks.
+load_providers() {
+	modprobe libnvdimm
+}
+
+cleanup() {
+	provider_cleanup
+	modprobe -r device_dax dax_pmem
+	remove_cxl_regions
+	echo e820_pmem >/sys/bus/platform/drivers/ramdax/unbind
+	echo >/sys/bus/platform/devices/e820_pmem/driver_override
+	# What the last namespace has left would make the e820 memory one in sector mode.
+	modprobe nd_e820
+	load_driver
+	raw_disk "$(e820_ns)" >/dev/null
+	unload_driver
+}
+
 plan 63
-load_driver
+! driver_loaded || unload_driver
 # An enabled region pins the module of its bus.
-ndctl disable-region all >/dev/null 2>&1 || :
-rmmod nd_e820 2>/dev/null || :
+disable_regions
+for module in nd_e820 virtio_pmem nfit; do
+	[ ! -d "/sys/module/$module" ] || rmmod "$module"
+done
+remove_cxl_regions
+load_driver
 bind_ramdax
 make_cxl_region 256M 5f0c7b1e-3c56-4c0b-9c3c-0d6f2c4e9a11 >/dev/null
 fresh_labels

@@ -2,7 +2,7 @@
 # SPDX-License-Identifier: GPL-2.0
 # An unbind below a mounted DAX file system in which any one allocation fails loses no synced data, and forgets no error.
 # debug
-# vm: --bare --append memmap=128M$512M
+# vm: provider
 # timeout: 1800
 . "$(dirname "$0")/lib/test.sh"
 . "$(dirname "$0")/lib/provider.sh"

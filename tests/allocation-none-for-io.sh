@@ -4,7 +4,7 @@
 #
 # Reclaim may wait for any of them.
 # debug
-# vm: --bare --append memmap=128M$512M
+# vm: provider
 . "$(dirname "$0")/lib/test.sh"
 . "$(dirname "$0")/lib/provider.sh"
 . "$(dirname "$0")/lib/fail-nth.sh"

@@ -3,14 +3,16 @@
 # Errors of a disk of more than 1 TiB are listed, added, and dropped like those of a small one.
 #
 # The kernel's functions for tables of bad blocks count the sectors of a call in an int.
-# vm: --bare --nvdimm size=1280G
+# vm: huge
 . "$(dirname "$0")/lib/test.sh"
 
 cleanup() {
 	unload_driver
+	echo 0 >"$ND/$namespace/force_raw"
 }
 
 plan 8
+! driver_loaded || unload_driver
 load_providers
 settle
 namespace=$(nfit_ns)

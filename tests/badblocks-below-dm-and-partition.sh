@@ -4,8 +4,7 @@
 #
 # A read of the sector fails with EIO; an access to its page of a mapped DAX file gets SIGBUS.
 # compare
-# vm: --bare --append memmap=128M$512M
-# quick
+# vm: provider
 . "$(dirname "$0")/lib/test.sh"
 . "$(dirname "$0")/lib/provider.sh"
 . "$(dirname "$0")/lib/stack.sh"

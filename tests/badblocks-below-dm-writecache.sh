@@ -2,7 +2,7 @@
 # SPDX-License-Identifier: GPL-2.0
 # A dm-writecache on a disk with a bad block: DAX mode refuses to make the cache, bio mode fails that block with EIO.
 # compare
-# vm: --bare --append memmap=128M$512M
+# vm: provider
 . "$(dirname "$0")/lib/test.sh"
 . "$(dirname "$0")/lib/provider.sh"
 . "$(dirname "$0")/lib/stack.sh"

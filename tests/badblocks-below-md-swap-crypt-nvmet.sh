@@ -2,7 +2,7 @@
 # SPDX-License-Identifier: GPL-2.0
 # A bad block below md, swap, dm-crypt and the NVMe target reaches the user as the right error, and RAID 1 repairs it.
 # compare
-# vm: --bare --append memmap=128M$512M --cpus 2
+# vm: provider 2
 . "$(dirname "$0")/lib/test.sh"
 . "$(dirname "$0")/lib/provider.sh"
 . "$(dirname "$0")/lib/stack.sh"

@@ -4,7 +4,7 @@
 # namespace.
 #
 # Runs in raw and in sector mode. RUST_PMEM_LONG=1 makes it longer.
-# vm: --bare --e820 352M@512M --e820 64M@880M --cpus 2
+# vm: files 2
 # timeout: 200
 . "$(dirname "$0")/lib/test.sh"
 . "$(dirname "$0")/lib/badblocks.sh"
@@ -80,6 +80,7 @@ need pmem-io ndctl
 plan 14
 load_driver
 for found in $(namespaces e820); do
+	raw_disk "$found" >/dev/null
 	case $(cat "$ND/$found/size") in
 	67108864) namespace=$found ;;
 	*) other=$found ;;

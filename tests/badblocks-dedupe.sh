@@ -1,7 +1,7 @@
 #!/bin/sh
 # SPDX-License-Identifier: GPL-2.0
 # XFS deduplication of files with a bad page shares no blocks, does not touch the page, and leaves both files unchanged.
-# vm: --bare --e820 352M@512M --e820 64M@880M
+# vm: files
 . "$(dirname "$0")/lib/test.sh"
 . "$(dirname "$0")/lib/reflink.sh"
 
@@ -42,6 +42,7 @@ rust_pmem) plan 32 ;;
 *) plan 24 ;;
 esac
 reflink_load
+DISK=$(raw_disk "$NAMESPACE")
 for stack in $STACKS; do
 	reflink_stack "$stack"
 	for file in one twin; do

@@ -4,7 +4,7 @@
 #
 # The errors are inside, across and outside of the data area, and some come twice or while a process polls.
 # compare
-# vm: --bare --append memmap=128M$512M --cpus 2
+# vm: provider 2
 # timeout: 300
 . "$(dirname "$0")/lib/test.sh"
 . "$(dirname "$0")/lib/rows.sh"

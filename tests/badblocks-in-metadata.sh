@@ -4,7 +4,7 @@
 #
 # Metadata: info blocks, struct pages on the device, and the map and log of sector mode.
 # compare
-# vm: --bare --append memmap=128M$512M
+# vm: provider
 # expect-splat: at nsio_rw_bytes+
 . "$(dirname "$0")/lib/test.sh"
 . "$(dirname "$0")/lib/rows.sh"

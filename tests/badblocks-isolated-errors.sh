@@ -1,7 +1,8 @@
 #!/bin/sh
 # SPDX-License-Identifier: GPL-2.0
 # Hundreds of isolated errors fail only their own pages, and repaired pages stay good when further errors arrive.
-# vm: --bare --nvdimm size=64M --e820 64M@512M --virtio-pmem size=64M
+# quick
+# vm: three
 . "$(dirname "$0")/lib/test.sh"
 . "$(dirname "$0")/lib/badblocks.sh"
 
@@ -15,7 +16,7 @@ cleanup() {
 
 # test_isolated NAME NAMESPACE: 9 subtests.
 test_isolated() {
-	disk=$(disk_of "$2")
+	disk=$(raw_disk "$2")
 	list=$(errors_list_of "$2")
 	pmem-io fill --direct --length 64M "/dev/$disk"
 	list_every 0 $STRIDE $COUNT >/tmp/bad
@@ -36,7 +37,7 @@ test_isolated() {
 [ "$DRIVER" = rust_pmem ] || skip_all "C has no errors/list"
 need pmem-io
 plan 29
-load_driver
+load_driver_anew
 
 test_isolated e820 "$(e820_ns)"
 HALF=$((COUNT / 2))

@@ -2,7 +2,8 @@
 # SPDX-License-Identifier: GPL-2.0
 # A machine check on ordinary memory or in another namespace changes neither errors/list nor the handling of nowait
 # writes.
-# vm: --bare --e820 352M@512M --e820 64M@880M
+# quick
+# vm: files
 . "$(dirname "$0")/lib/test.sh"
 . "$(dirname "$0")/lib/badblocks.sh"
 . "$(dirname "$0")/lib/mce-inject.sh"
@@ -36,7 +37,8 @@ load_driver
 load_mce_inject
 namespace=$(e820_ns)
 other=$(namespaces e820 | sed -n 2p)
-disk=$(disk_of "$namespace")
+disk=$(raw_disk "$namespace")
+raw_disk "$other" >/dev/null
 list=$(errors_list_of "$namespace")
 list_every 0 65536 4 | edit_list add "$list" device
 list_every 32768 65536 4 | edit_list add "$list" restored

@@ -1,7 +1,7 @@
 #!/bin/sh
 # SPDX-License-Identifier: GPL-2.0
 # A listed sector is never readable while errors around it are added, dropped and repaired.
-# vm: --bare --e820 352M@512M --e820 64M@880M --cpus 2
+# vm: files 2
 . "$(dirname "$0")/lib/test.sh"
 . "$(dirname "$0")/lib/badblocks.sh"
 
@@ -54,10 +54,11 @@ load_driver
 for namespace in $(namespaces e820); do
 	[ "$(cat "$ND/$namespace/size")" -lt $AT ] || break
 done
-disk=$(disk_of "$namespace")
+disk=$(raw_disk "$namespace")
 list=$(errors_list_of "$namespace")
 forget_errors "$disk"
 : >/tmp/refused
+: >/tmp/written
 echo "add $AT 512" >"$list"
 {
 	list_every $((AT - 8192 * 100)) 8192 100 512

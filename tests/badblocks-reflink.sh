@@ -1,7 +1,8 @@
 #!/bin/sh
 # SPDX-License-Identifier: GPL-2.0
 # A copy of a bad block that XFS files share fails with EIO, copies no byte of it, and leaves the files unchanged.
-# vm: --bare --e820 352M@512M --e820 64M@880M
+# quick
+# vm: files
 . "$(dirname "$0")/lib/test.sh"
 . "$(dirname "$0")/lib/reflink.sh"
 
@@ -43,6 +44,7 @@ rust_pmem) plan 45 ;;
 *) plan 24 ;;
 esac
 reflink_load
+DISK=$(raw_disk "$NAMESPACE")
 for stack in $STACKS; do
 	reflink_stack "$stack"
 	test_copies "$stack, listed" add

@@ -3,7 +3,8 @@
 # A page that is unmapped from the direct map before the probe, without any report, is listed when the driver binds.
 #
 # A write of a part of the page fails, a write of all of it repairs it.
-# vm: --bare --append memmap=128M$512M
+# quick
+# vm: provider
 . "$(dirname "$0")/lib/test.sh"
 . "$(dirname "$0")/lib/provider.sh"
 

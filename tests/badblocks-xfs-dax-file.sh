@@ -4,7 +4,7 @@
 #
 # The rest of the file, and a copy that shares its blocks, stay intact.
 # compare
-# vm: --bare --append memmap=128M$512M
+# vm: provider
 . "$(dirname "$0")/lib/test.sh"
 . "$(dirname "$0")/lib/provider.sh"
 

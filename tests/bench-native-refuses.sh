@@ -4,7 +4,7 @@
 # overwrite.
 #
 # Consent is an option, or an answer at a terminal.
-# vm: --bare --nvdimm size=64M --e820 64M@512M --virtio-pmem size=64M
+# vm: three
 . "$(dirname "$0")/lib/test.sh"
 
 # bench_error OPTION…: the last line of its output, without a terminal.

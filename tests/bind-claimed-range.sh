@@ -1,7 +1,8 @@
 #!/bin/sh
 # SPDX-License-Identifier: GPL-2.0
 # A range that another driver has claimed in iomem is refused with EBUSY and a log message; once released, it binds.
-# vm: --bare --append memmap=128M$512M
+# quick
+# vm: provider
 . "$(dirname "$0")/lib/test.sh"
 . "$(dirname "$0")/lib/provider.sh"
 

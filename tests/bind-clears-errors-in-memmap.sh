@@ -3,7 +3,8 @@
 # Where the bus can clear errors, those in the memory for struct pages are cleared, even if the region's badblocks has no room for them.
 #
 # libnvdimm clears what it finds there, and looks no further.
-# vm: --bare --append memmap=128M$512M
+# quick
+# vm: provider
 . "$(dirname "$0")/lib/test.sh"
 . "$(dirname "$0")/lib/provider.sh"
 . "$(dirname "$0")/lib/badblocks.sh"

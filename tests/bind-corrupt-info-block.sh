@@ -3,7 +3,7 @@
 # A corrupt info block of an fsdax namespace yields a raw namespace or a clean probe error, and no kernel report.
 #
 # Without a valid checksum the namespace is raw; with impossible values the probe fails with an errno.
-# vm: --bare --append memmap=128M$512M
+# vm: provider
 . "$(dirname "$0")/lib/test.sh"
 . "$(dirname "$0")/lib/provider.sh"
 

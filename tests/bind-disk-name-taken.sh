@@ -2,7 +2,7 @@
 # SPDX-License-Identifier: GPL-2.0
 # A probe whose disk name is taken fails with EEXIST and leaves nothing behind; once the name is free, it succeeds.
 # expect-splat: cannot create duplicate filename
-# vm: --bare --append memmap=128M$512M
+# vm: provider
 . "$(dirname "$0")/lib/test.sh"
 . "$(dirname "$0")/lib/provider.sh"
 

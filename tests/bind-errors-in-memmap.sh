@@ -5,11 +5,16 @@
 # libnvdimm clears such errors until the region's list has none; on such a bus it would never end, with any driver. For a
 # namespace behind another one, it looks at the list in the wrong place.
 # kernel: device_dax
-# vm: --bare --e820 128M@512M --nvdimm size=128M,labels
+# quick
+# vm: files
+# timeout: 180
 . "$(dirname "$0")/lib/test.sh"
 . "$(dirname "$0")/lib/badblocks.sh"
 
 cleanup() {
+	for disk in /sys/block/pmem*; do
+		forget_errors "${disk##*/}"
+	done
 	unload_driver
 }
 
@@ -29,6 +34,8 @@ need pmem-io
 plan 31
 load_driver
 namespace=$(e820_ns)
+raw_disk "$namespace" >/dev/null
+size=$(cat "$ND/$namespace/size")
 region=$ND/$namespace/..
 echo "add 1048576 4096" >"$(errors_list_of "$namespace")"
 settle
@@ -61,10 +68,10 @@ is_empty "back to a raw disk: it is" make_mode raw
 disk=$(disk_of "$namespace")
 check "a write repairs that, too" pmem-io fill --direct --offset 1M --length 4K "/dev/$disk"
 
-echo "add 0 134217728" >"$(errors_list_of "$namespace")"
+echo "add 0 $size" >"$(errors_list_of "$namespace")"
 settle
 check "all of it bad: the region's list has what fits in a page" wait_for 60 fills_page "$region/badblocks"
-echo "drop 0 134217728" >"$(errors_list_of "$namespace")"
+echo "drop 0 $size" >"$(errors_list_of "$namespace")"
 settle
 becomes "all of it good" '' cat "$(errors_list_of "$namespace")" "$region/badblocks"
 
@@ -73,7 +80,7 @@ becomes "all of it good" '' cat "$(errors_list_of "$namespace")" "$region/badblo
 region=$(labelled_region)
 fresh_labels
 for which in first second; do
-	make_namespace -r "$region" -s 48M -m raw >/tmp/$which.json
+	make_namespace -r "$region" -s 32M -m raw >/tmp/$which.json
 done
 for which in first second; do
 	namespace=$(jq -r .dev /tmp/$which.json)

@@ -5,8 +5,7 @@
 # Seeds without memory, namespaces in another mode, bound devices, a copied info block, missing devices.
 # kernel: device_dax
 # compare
-# vm: --nvdimm size=512M,labels --nvdimm size=32M --e820 32M@512M
-# quick
+# vm: labels
 . "$(dirname "$0")/lib/test.sh"
 
 DRIVERS=/sys/bus/nd/drivers

@@ -2,7 +2,7 @@
 # SPDX-License-Identifier: GPL-2.0
 # A bind in which a function of the kernel fails gives an errno and no disk, or does without, and the next bind succeeds.
 # compare
-# vm: --bare --append memmap=128M$512M
+# vm: provider
 # timeout: 300
 . "$(dirname "$0")/lib/test.sh"
 . "$(dirname "$0")/lib/provider.sh"

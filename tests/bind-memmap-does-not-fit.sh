@@ -3,7 +3,7 @@
 # A namespace with too little room for its struct pages fails with ENOMEM and leaves nothing behind.
 # expect-splat: at add_pages+
 # expect-splat: at arch_add_memory+
-# vm: --bare --append memmap=128M$512M
+# vm: provider
 . "$(dirname "$0")/lib/test.sh"
 . "$(dirname "$0")/lib/provider.sh"
 

@@ -3,8 +3,8 @@
 # An info block whose start_pad or end_trunc is larger than its namespace fails, and nothing is cleared in other namespaces.
 #
 # libnvdimm takes it for valid, because the rest of the size wraps around.
-# vm: --bare --append memmap=128M$512M
 # quick
+# vm: provider
 . "$(dirname "$0")/lib/test.sh"
 . "$(dirname "$0")/lib/provider.sh"
 

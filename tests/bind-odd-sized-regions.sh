@@ -3,7 +3,7 @@
 # Regions of odd size or start, shrunk below their info block, or with a claimed hole bind or fail as recorded.
 # kernel: device_dax
 # compare
-# vm: --bare --append memmap=128M$512M
+# vm: provider
 # timeout: 300
 # expect-splat: at nsio_rw_bytes+
 . "$(dirname "$0")/lib/test.sh"

@@ -1,7 +1,7 @@
 #!/bin/sh
 # SPDX-License-Identifier: GPL-2.0
 # Two namespaces of a region can be bound at the same time, with errors in front of one that has its memmap on the device.
-# vm: --bare --nvdimm size=160M,labels --cpus 2
+# vm: labels 2
 # timeout: 180
 . "$(dirname "$0")/lib/test.sh"
 

@@ -4,11 +4,13 @@
 #
 # libnvdimm takes an info block that can't be read for none. In raw mode, the data is not where it was, and a write to the
 # disk overwrites the struct pages or the sector mode's map. Without a label nobody knows: that is a warning.
-# vm: --bare --nvdimm size=64M,labels --e820 64M@512M
+# quick
+# vm: files
 . "$(dirname "$0")/lib/test.sh"
 . "$(dirname "$0")/lib/badblocks.sh"
 
 cleanup() {
+	forget_errors "$disk"
 	unload_driver
 }
 

@@ -1,7 +1,7 @@
 #!/bin/sh
 # SPDX-License-Identifier: GPL-2.0
 # Data above 4 GiB of a disk is at its own offset, and not at the same offset below 4 GiB.
-# vm: --bare --memory 1536M --nvdimm size=5G,labels
+# vm: big
 . "$(dirname "$0")/lib/test.sh"
 
 cleanup() {
@@ -21,10 +21,10 @@ plan 11
 need dmsetup
 modprobe dm-mod
 load_driver
-disk=$(disk_of "$(nfit_ns)")
+disk=$(labelled_disk -m raw -s 5G)
 test_above_and_below "raw"
 is "raw: the last sector" "$(pmem-io pwrite --direct "/dev/$disk" --offset $((5120 * 1048576 - 512)) --length 512)" 512
-disk=$(labelled_disk -m fsdax -M dev)
+disk=$(labelled_disk -m fsdax -M dev -s 5G)
 test_above_and_below "fsdax"
 # 64 MiB from 4.5 GiB on.
 echo "0 131072 linear /dev/$disk $((4608 * 2048))" | dmsetup create high

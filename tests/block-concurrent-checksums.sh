@@ -2,7 +2,7 @@
 # SPDX-License-Identifier: GPL-2.0
 # Four concurrent writers of random sizes and offsets, with deep queues and odd buffers, write no block to a wrong
 # place.
-# vm: --nvdimm size=512M,labels --nvdimm size=32M --e820 32M@512M --cpus 2
+# vm: labels 2
 . "$(dirname "$0")/lib/test.sh"
 
 # fio_verify_jobs NAME OPTIONS OF fio…: four jobs, each in its own area, write and then verify.

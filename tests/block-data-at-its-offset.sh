@@ -1,7 +1,7 @@
 #!/bin/sh
 # SPDX-License-Identifier: GPL-2.0
 # Data is stored at its offset and nowhere else, for odd sectors, up to 2 MiB, from unaligned buffers.
-# vm: --nvdimm size=512M,labels --nvdimm size=32M --e820 32M@512M
+# vm: labels
 . "$(dirname "$0")/lib/test.sh"
 
 # First sector, number of sectors, offset of the buffer in its page.

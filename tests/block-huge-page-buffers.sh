@@ -2,7 +2,7 @@
 # SPDX-License-Identifier: GPL-2.0
 # Direct I/O with huge-page buffers, whose bio segments are longer than a page, keeps the data intact.
 # kernel: transparent_hugepage
-# vm: --nvdimm size=512M,labels --nvdimm size=32M --e820 32M@512M
+# vm: labels
 . "$(dirname "$0")/lib/test.sh"
 
 fio_verify_buffers() {

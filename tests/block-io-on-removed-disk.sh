@@ -2,7 +2,7 @@
 # SPDX-License-Identifier: GPL-2.0
 # I/O to a disk during and after its removal fails cleanly: running I/O, open files, ioctls, mappings.
 # compare
-# vm: --nvdimm size=512M,labels --nvdimm size=32M --e820 32M@512M --cpus 2
+# vm: labels 2
 # timeout: 300
 . "$(dirname "$0")/lib/test.sh"
 . "$(dirname "$0")/lib/rows.sh"

@@ -4,8 +4,7 @@
 #
 # Also with invalid pointers, and with a descriptor that is open for reading only.
 # compare
-# vm: --nvdimm size=512M,labels --nvdimm size=32M --e820 32M@512M
-# quick
+# vm: labels
 . "$(dirname "$0")/lib/test.sh"
 . "$(dirname "$0")/lib/rows.sh"
 

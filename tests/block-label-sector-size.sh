@@ -2,7 +2,8 @@
 # SPDX-License-Identifier: GPL-2.0
 # A label with a sector size of 4096 bytes yields a disk with 4096-byte sectors, and one with 512 bytes 512-byte
 # sectors.
-# vm: --nvdimm size=512M,labels --nvdimm size=32M --e820 32M@512M
+# quick
+# vm: labels
 . "$(dirname "$0")/lib/test.sh"
 
 plan 6

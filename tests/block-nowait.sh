@@ -1,7 +1,8 @@
 #!/bin/sh
 # SPDX-License-Identifier: GPL-2.0
 # A nowait request is served, also where it has to repair a page; a polled one is refused.
-# vm: --bare --nvdimm size=64M --e820 64M@512M --virtio-pmem size=64M
+# quick
+# vm: three
 . "$(dirname "$0")/lib/test.sh"
 . "$(dirname "$0")/lib/stack.sh"
 

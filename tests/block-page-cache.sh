@@ -1,7 +1,7 @@
 #!/bin/sh
 # SPDX-License-Identifier: GPL-2.0
 # Unaligned buffered writes reach their place, and direct reads see them after a sync.
-# vm: --nvdimm size=512M,labels --nvdimm size=32M --e820 32M@512M
+# vm: labels
 . "$(dirname "$0")/lib/test.sh"
 
 plan 4

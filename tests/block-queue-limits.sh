@@ -1,7 +1,8 @@
 #!/bin/sh
 # SPDX-License-Identifier: GPL-2.0
 # The queue limits of a disk in sysfs are the expected ones in each mode.
-# vm: --nvdimm size=512M,labels --nvdimm size=32M --e820 32M@512M
+# quick
+# vm: labels
 . "$(dirname "$0")/lib/test.sh"
 
 # Limits that only affect performance are left out.

@@ -1,7 +1,7 @@
 #!/bin/sh
 # SPDX-License-Identifier: GPL-2.0
 # Thousands of random requests, many at once by io_uring, match a model: vectors, registered buffers, zeroing, flags, bad pages, the end.
-# vm: --nvdimm size=512M,labels --nvdimm size=32M --e820 32M@512M --virtio-pmem size=32M
+# vm: labels-virtio
 # timeout: 600
 . "$(dirname "$0")/lib/test.sh"
 

@@ -2,7 +2,7 @@
 # SPDX-License-Identifier: GPL-2.0
 # ndctl, lsblk, blkid, modinfo, /proc and the kernel log show the disk and the driver as recorded.
 # compare
-# vm: --nvdimm size=512M,labels --nvdimm size=32M --e820 32M@512M
+# vm: labels
 . "$(dirname "$0")/lib/test.sh"
 . "$(dirname "$0")/lib/rows.sh"
 

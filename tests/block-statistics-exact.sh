@@ -2,9 +2,10 @@
 # SPDX-License-Identifier: GPL-2.0
 # I/O statistics count known I/O exactly, for a disk, a partition, /proc/diskstats and sector mode.
 #
-# With and without iostats; includes failed, zeroing and flushing requests.
+# With and without iostats, which is off by default; includes failed, zeroing and flushing requests.
 # compare
-# vm: --nvdimm size=512M,labels --nvdimm size=32M --e820 32M@512M
+# quick
+# vm: labels
 . "$(dirname "$0")/lib/test.sh"
 . "$(dirname "$0")/lib/rows.sh"
 
@@ -14,10 +15,8 @@ show_counts() {
 	awk '{ print $1, $3, $5, $7, $12, $14, $16 }' "$1"
 }
 
-# count_io NAME COMMAND…: the increments by the command of the counts of the disk and the partition, in this order.
-count_io() {
-	io_name=$1
-	shift
+# increments COMMAND…: the increments by the command of the counts of the disk and the partition, in this order.
+increments() {
 	for folder in $folders; do
 		show_counts "$folder/stat"
 	done >$tmp.before
@@ -25,7 +24,14 @@ count_io() {
 	for folder in $folders; do
 		show_counts "$folder/stat"
 	done >$tmp.after
-	add_row "$name: $io_name" "$(paste $tmp.before $tmp.after | awk '{ for (i = 1; i <= 7; i++) printf "%d ", $(i + 7) - $i }')"
+	paste $tmp.before $tmp.after | awk '{ for (i = 1; i <= 7; i++) printf "%d ", $(i + 7) - $i }'
+}
+
+# count_io NAME COMMAND…: a row of the increments.
+count_io() {
+	io_name=$1
+	shift
+	add_row "$name: $io_name" "$(increments "$@")"
 }
 
 count_each() {
@@ -41,15 +47,33 @@ count_each() {
 	add_row "$name: in flight" "$(tr -s ' ' <"${folders%% *}/inflight")"
 }
 
+# do_io: 8 reads of 8 sectors, 4 writes of 32.
+do_io() {
+	dd if="/dev/$disk" of=/dev/null bs=4k count=8 iflag=direct status=none
+	dd if=/dev/zero of="/dev/$disk" bs=16k count=4 oflag=direct status=none
+}
+
 tmp=/tmp/block-statistics-exact
 
 cleanup() {
+	echo 0 >"/sys/block/$disk/queue/iostats"
 	rm -f $tmp.*
 }
 
-load_driver
+plan 49
+load_driver_anew
 disk=$(plain_disk)
-name=off folders=/sys/block/$disk node=/dev/$disk sector=512
+folders=/sys/block/$disk node=/dev/$disk sector=512
+is "off at first" "$(cat "/sys/block/$disk/queue/iostats")" 0
+is "off: nothing is counted" "$(increments do_io)" "0 0 0 0 0 0 0 "
+echo 1 >"/sys/block/$disk/queue/iostats"
+is "on: each transfer is" "$(increments do_io)" "8 64 4 128 0 0 0 "
+# In ms.
+check "in less time than the test takes" test "$(awk -v disk="$disk" '$3 == disk { print $7 + $11 }' /proc/diskstats)" -lt 60000
+is "none is left in flight" "$(awk '{ print $1 + $2 }' "/sys/block/$disk/inflight")" 0
+echo 0 >"/sys/block/$disk/queue/iostats"
+is "off again: nothing" "$(increments do_io)" "0 0 0 0 0 0 0 "
+name=off
 count_each
 echo 1 >"/sys/block/$disk/queue/iostats"
 name=on

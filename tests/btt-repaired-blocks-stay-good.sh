@@ -1,7 +1,8 @@
 #!/bin/sh
 # SPDX-License-Identifier: GPL-2.0
 # Blocks that a BTT has repaired stay good when it is bound again, with and without a clear-error command.
-# vm: --bare --append memmap=128M$512M
+# quick
+# vm: provider
 # timeout: 300
 . "$(dirname "$0")/lib/test.sh"
 . "$(dirname "$0")/lib/provider.sh"

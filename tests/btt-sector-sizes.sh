@@ -2,8 +2,7 @@
 # SPDX-License-Identifier: GPL-2.0
 # Sector mode supports each sector size of BTT, also with metadata beside the data, and refuses others.
 # compare
-# vm: --nvdimm size=512M,labels --nvdimm size=32M --e820 32M@512M
-# quick
+# vm: labels
 . "$(dirname "$0")/lib/test.sh"
 
 # show_limits: the queue limits of the disk on one line.

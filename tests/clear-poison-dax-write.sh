@@ -2,7 +2,8 @@
 # SPDX-License-Identifier: GPL-2.0
 # A write(2) of a whole bad page of a DAX file repairs it; a write of a part of it fails and changes nothing. A page that is
 # unmapped after its repair is bad again.
-# vm: --bare --append memmap=128M$512M
+# quick
+# vm: provider
 . "$(dirname "$0")/lib/test.sh"
 . "$(dirname "$0")/lib/provider.sh"
 

@@ -1,7 +1,8 @@
 #!/bin/sh
 # SPDX-License-Identifier: GPL-2.0
 # A write whose page fails again after the bus has cleared it, but before the write ends, fails; the page stays bad.
-# vm: --bare --append memmap=128M$512M --cpus 2
+# quick
+# vm: provider 2
 . "$(dirname "$0")/lib/test.sh"
 . "$(dirname "$0")/lib/provider.sh"
 . "$(dirname "$0")/lib/mce-inject.sh"

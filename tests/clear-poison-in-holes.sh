@@ -1,7 +1,8 @@
 #!/bin/sh
 # SPDX-License-Identifier: GPL-2.0
 # A large bad range can be repaired page by page in any order, in more pieces than badblocks has entries.
-# vm: --bare --nvdimm size=64M --e820 64M@512M --virtio-pmem size=64M
+# quick
+# vm: three
 . "$(dirname "$0")/lib/test.sh"
 . "$(dirname "$0")/lib/badblocks.sh"
 
@@ -18,7 +19,7 @@ need pmem-io
 plan 17
 load_driver
 namespace=$(e820_ns)
-disk=$(disk_of "$namespace")
+disk=$(raw_disk "$namespace")
 list=$(errors_list_of "$namespace")
 size=$((64 << 20))
 

@@ -1,7 +1,8 @@
 #!/bin/sh
 # SPDX-License-Identifier: GPL-2.0
 # If the bus cannot clear poison, a write of a bad page fails unless errors/overwrite_heals is set.
-# vm: --bare --nvdimm size=64M --e820 64M@512M --virtio-pmem size=64M
+# quick
+# vm: three
 . "$(dirname "$0")/lib/test.sh"
 
 cleanup() {
@@ -10,9 +11,9 @@ cleanup() {
 
 [ "$DRIVER" = rust_pmem ] || skip_all "C never repairs there"
 plan 16
-load_driver
+load_driver_anew
 namespace=$(nfit_ns)
-disk=$(disk_of "$namespace")
+disk=$(raw_disk "$namespace")
 switch=/sys/block/$disk/errors/overwrite_heals
 is "the switch is off" "$(cat "$switch")" 0
 pmem-io poll "/sys/block/$disk/badblocks" --run "host mce $(($(cat "$ND/$namespace/resource") + (8 << 20)))" >/tmp/badblocks

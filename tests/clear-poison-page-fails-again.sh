@@ -1,7 +1,7 @@
 #!/bin/sh
 # SPDX-License-Identifier: GPL-2.0
 # A page that fails again and again during repair fails only those writes, and can be repaired afterwards.
-# vm: --bare --nvdimm size=64M --e820 64M@512M --virtio-pmem size=64M --cpus 2
+# vm: three 2
 . "$(dirname "$0")/lib/test.sh"
 . "$(dirname "$0")/lib/badblocks.sh"
 
@@ -67,7 +67,7 @@ need pmem-io
 plan 11
 load_with_inject
 namespace=$(e820_ns)
-disk=$(disk_of "$namespace")
+disk=$(raw_disk "$namespace")
 list=$(errors_list_of "$namespace")
 make_fs ext4 "$disk"
 mount_dax "$disk"

@@ -1,7 +1,7 @@
 #!/bin/sh
 # SPDX-License-Identifier: GPL-2.0
 # A repairing write whose source memory is not present blocks only itself: other repairs, fsync and zeroing proceed.
-# vm: --bare --nvdimm size=64M --e820 64M@512M --virtio-pmem size=64M --cpus 2
+# vm: three 2
 . "$(dirname "$0")/lib/test.sh"
 . "$(dirname "$0")/lib/badblocks.sh"
 
@@ -61,7 +61,7 @@ rust_pmem) plan 10 ;;
 esac
 load_driver
 namespace=$(e820_ns)
-disk=$(disk_of "$namespace")
+disk=$(raw_disk "$namespace")
 make_fs ext4 "$disk"
 mount_dax "$disk"
 for name in file other free; do

@@ -3,7 +3,8 @@
 # A listed page that is unmapped from the direct map: a write of a part of it fails, a write of all of it repairs it.
 #
 # Zeroes repair one that is not listed.
-# vm: --bare --append memmap=128M$512M
+# quick
+# vm: provider
 . "$(dirname "$0")/lib/test.sh"
 . "$(dirname "$0")/lib/provider.sh"
 

@@ -3,7 +3,7 @@
 # Disks, files and mappings in use survive unbinds, mode changes, errors, repairs, read-only switches and unloads at random.
 #
 # A part of `make soak`.
-# vm: --bare --append memmap=128M$512M --append vm_debug=- --append page_poison=0 --append init_on_alloc=1 --cpus 2
+# vm: no-debug 2
 # timeout: 900
 . "$(dirname "$0")/lib/test.sh"
 . "$(dirname "$0")/lib/operations.sh"
@@ -13,5 +13,5 @@
 need pmem-io fio e2fsck ndctl jq
 plan 10
 operations_prepare ext4 1
-operate 10
+operate 5
 check_operations ""

@@ -2,7 +2,7 @@
 # SPDX-License-Identifier: GPL-2.0
 # Corrupt info blocks, maps and logs in sector mode yield the recorded namespace, data and log messages.
 # compare
-# vm: --bare --append memmap=128M$512M
+# vm: provider
 # expect-splat: at nsio_rw_bytes+
 # timeout: 300
 . "$(dirname "$0")/lib/test.sh"

@@ -2,7 +2,7 @@
 # SPDX-License-Identifier: GPL-2.0
 # Corrupt labels of an NVDIMM yield the recorded namespaces, and intact labels stay usable.
 # compare
-# vm: --nvdimm size=512M,labels --nvdimm size=32M --e820 32M@512M
+# vm: labels
 # timeout: 300
 # expect-splat: at pmem_sector_size+
 . "$(dirname "$0")/lib/test.sh"

@@ -5,7 +5,7 @@
 # Changes each field, with the right checksum and without.
 # kernel: device_dax
 # compare
-# vm: --bare --append memmap=128M$512M
+# vm: provider
 # expect-splat: at badblocks_check+ < nd_pfn_clear_memmap_errors
 # expect-splat: shift-out-of-bounds < drivers/nvdimm/pfn_devs.c
 # expect-splat-nd_pmem: at add_pages+

@@ -1,7 +1,7 @@
 #!/bin/sh
 # SPDX-License-Identifier: GPL-2.0
 # Four concurrent writers in a DAX file system, through mappings and by system calls, write no block to a wrong place.
-# vm: --nvdimm size=512M,labels --nvdimm size=32M --e820 32M@512M --cpus 2
+# vm: labels 2
 . "$(dirname "$0")/lib/test.sh"
 
 cleanup() {

@@ -1,7 +1,7 @@
 #!/bin/sh
 # SPDX-License-Identifier: GPL-2.0
 # Direct I/O with a mapping of a DAX file as its buffer transfers the data correctly in both directions.
-# vm: --nvdimm size=512M,labels --nvdimm size=32M --e820 32M@512M
+# vm: labels
 . "$(dirname "$0")/lib/test.sh"
 
 cleanup() {

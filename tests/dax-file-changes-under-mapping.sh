@@ -2,7 +2,7 @@
 # SPDX-License-Identifier: GPL-2.0
 # A mapping that was stored to shows what read(2) shows after the file is punched, zeroed, collapsed, shared or swapped.
 # compare
-# vm: --nvdimm size=512M,labels --nvdimm size=32M --e820 32M@512M
+# vm: labels
 . "$(dirname "$0")/lib/test.sh"
 
 # No test stores to a mapping of shared blocks: that is a BUG of 7.2's fs/dax.c, with any driver.

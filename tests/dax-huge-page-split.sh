@@ -2,9 +2,8 @@
 # SPDX-License-Identifier: GPL-2.0
 # A 2 MiB mapping is split when a part of it changes, and is huge again when all of it is mapped anew.
 # compare
-# quick
 # kernel: transparent_hugepage
-# vm: --nvdimm size=512M,labels --nvdimm size=32M --e820 32M@512M
+# vm: labels
 . "$(dirname "$0")/lib/test.sh"
 
 trace=/sys/kernel/tracing

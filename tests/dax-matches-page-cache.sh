@@ -2,7 +2,7 @@
 # SPDX-License-Identifier: GPL-2.0
 # The same file has the same bytes with DAX and through the page cache; locking and syncing differ as recorded.
 # compare
-# vm: --nvdimm size=512M,labels --nvdimm size=32M --e820 32M@512M --cpus 2
+# vm: labels 2
 . "$(dirname "$0")/lib/test.sh"
 
 cleanup() {

@@ -3,8 +3,7 @@
 # System calls that use pages of a mapping work as recorded on DAX files, device DAX and a disk without struct pages.
 # compare
 # kernel: device_dax
-# vm: --nvdimm size=512M,labels --nvdimm size=32M --e820 32M@512M
-# quick
+# vm: labels
 . "$(dirname "$0")/lib/test.sh"
 
 cleanup() {

@@ -5,7 +5,7 @@
 #
 # With dax=inode, files inherit the flag from their directory.
 # compare
-# vm: --nvdimm size=512M,labels --nvdimm size=32M --e820 32M@512M
+# vm: labels
 . "$(dirname "$0")/lib/test.sh"
 
 cleanup() {

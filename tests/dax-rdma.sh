@@ -2,9 +2,8 @@
 # SPDX-License-Identifier: GPL-2.0
 # RDMA (rxe on loopback) cannot register memory of a DAX file, and can register memory of device DAX.
 # compare
-# quick
 # kernel: device_dax rdma_rxe
-# vm: --nvdimm size=512M,labels --nvdimm size=32M --e820 32M@512M --cpus 2
+# vm: labels 2
 . "$(dirname "$0")/lib/test.sh"
 
 cleanup() {

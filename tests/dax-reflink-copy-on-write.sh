@@ -1,7 +1,7 @@
 #!/bin/sh
 # SPDX-License-Identifier: GPL-2.0
 # A write to a reflinked DAX file copies the shared blocks, and the other file keeps its bytes.
-# vm: --nvdimm size=512M,labels --nvdimm size=32M --e820 32M@512M
+# vm: labels
 . "$(dirname "$0")/lib/test.sh"
 
 # By system calls only: a store to a mapping of a shared block is a BUG of 7.2's fs/dax.c, with any driver.

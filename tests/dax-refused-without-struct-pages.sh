@@ -1,7 +1,8 @@
 #!/bin/sh
 # SPDX-License-Identifier: GPL-2.0
 # Memory without struct pages has no DAX: with dax=always, ext4 refuses to mount and XFS mounts without DAX.
-# vm: --nvdimm size=512M,labels --nvdimm size=32M --e820 32M@512M
+# quick
+# vm: labels
 . "$(dirname "$0")/lib/test.sh"
 
 cleanup() {

@@ -2,8 +2,7 @@
 # SPDX-License-Identifier: GPL-2.0
 # Truncating, punching or removing a DAX file waits while a pipe holds its pages, so that no other file gets them.
 # compare
-# vm: --nvdimm size=512M,labels --nvdimm size=32M --e820 32M@512M --cpus 2
-# quick
+# vm: labels 2
 . "$(dirname "$0")/lib/test.sh"
 
 cleanup() {

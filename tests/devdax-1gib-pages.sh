@@ -3,16 +3,16 @@
 # Device DAX with an alignment of 1 GiB is mapped with 1 GiB pages, one fault each.
 # compare
 # kernel: device_dax vmf_insert_folio_pud
-# vm: --bare --memory 1536M --nvdimm size=5G,labels
+# vm: big
 . "$(dirname "$0")/lib/test.sh"
 . "$(dirname "$0")/lib/devdax.sh"
 
 # test_mapping MAP
 test_mapping() {
-	labelled_disk -m devdax -M "$1" -a 1G >/tmp/devdax-1gib-pages.disk
+	labelled_disk -m devdax -M "$1" -a 1G -s 5G >/tmp/devdax-1gib-pages.disk
 	is "$1: aligned to" "$(jq -r .daxregion.align /tmp/labelled_disk.json)" 1073741824
 	record "$1: size" "$(jq -r .size /tmp/labelled_disk.json)"
-	dax=/dev/$(ndctl list -X -m devdax | jq -r '.[].daxregion.devices[].chardev')
+	dax=/dev/$(jq -r '.daxregion.devices[0].chardev' /tmp/labelled_disk.json)
 	echo >$trace/trace
 	check "$1: the first and the last pages stored to" pmem-io map --length 1G "$dax" store=0+64K store=1023M+1M
 	is "$1: faults of stores" "$(count_faults)" "1 of 1 GiB, 0 of 2 MiB, 0 of 4 KiB"

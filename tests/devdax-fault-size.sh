@@ -3,7 +3,7 @@
 # Device DAX is mapped with pages of its alignment, 4 KiB or 2 MiB; a misaligned mapping is refused.
 # compare
 # kernel: device_dax
-# vm: --nvdimm size=512M,labels --nvdimm size=32M --e820 32M@512M
+# vm: labels
 . "$(dirname "$0")/lib/test.sh"
 . "$(dirname "$0")/lib/devdax.sh"
 

@@ -5,7 +5,7 @@
 # fsdev_dax is device DAX for file systems such as famfs.
 # compare
 # kernel: device_dax fsdev_dax
-# vm: --nvdimm size=512M,labels --nvdimm size=32M --e820 32M@512M
+# vm: labels
 . "$(dirname "$0")/lib/test.sh"
 
 need daxctl

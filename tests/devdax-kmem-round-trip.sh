@@ -3,7 +3,7 @@
 # Device DAX becomes system RAM on its own NUMA node and device DAX again, beside a mounted namespace of the region.
 # compare
 # kernel: device_dax kmem
-# vm: --bare --append memhp_default_state=offline --cpus 2 --qemu '-object memory-backend-memfd,id=ram,size=1G,share=on -numa node,nodeid=0,memdev=ram,cpus=0-1 -numa node,nodeid=1 -object memory-backend-ram,id=pmem,size=1048704K,share=on -device nvdimm,memdev=pmem,label-size=128K,node=1'
+# vm: kmem 2
 . "$(dirname "$0")/lib/test.sh"
 
 SHM_FILE=/dev/shm/devdax-kmem-round-trip

@@ -2,7 +2,8 @@
 # SPDX-License-Identifier: GPL-2.0
 # A devdax namespace is left to dax_pmem, which makes a character device of it.
 # kernel: device_dax
-# vm: --nvdimm size=512M,labels --nvdimm size=32M --e820 32M@512M
+# quick
+# vm: labels
 . "$(dirname "$0")/lib/test.sh"
 
 cleanup() {

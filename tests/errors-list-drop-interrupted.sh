@@ -1,7 +1,7 @@
 #!/bin/sh
 # SPDX-License-Identifier: GPL-2.0
 # A signal ends a drop of many pages: those that were read are off the list, and the rest stays.
-# vm: --bare --e820 352M@512M
+# vm: files
 . "$(dirname "$0")/lib/test.sh"
 
 HUNG=/proc/sys/kernel/hung_task_timeout_secs
@@ -19,7 +19,7 @@ load_driver
 # The unbind waits until the drop has ended, which may take long.
 echo 0 >$HUNG
 namespace=$(e820_ns)
-disk=$(disk_of "$namespace")
+disk=$(raw_disk "$namespace")
 list=$ND/$namespace/errors/list
 size=$((340 << 20))
 echo "add 0 $size" >"$list"

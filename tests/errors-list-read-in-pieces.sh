@@ -1,7 +1,8 @@
 #!/bin/sh
 # SPDX-License-Identifier: GPL-2.0
 # The list of errors is read in pieces without lines of an earlier list.
-# vm: --bare --append memmap=128M$512M --cpus 2
+# quick
+# vm: provider 2
 . "$(dirname "$0")/lib/test.sh"
 . "$(dirname "$0")/lib/badblocks.sh"
 . "$(dirname "$0")/lib/provider.sh"

@@ -3,7 +3,7 @@
 # An error stays listed at the right place through all modes of a namespace, on each provider, until it is dropped.
 #
 # Checks errors/list, badblocks (which counts from the start of the data), a partition, and reads.
-# vm: --bare --nvdimm size=64M --e820 64M@512M --virtio-pmem size=64M
+# vm: three
 # timeout: 300
 . "$(dirname "$0")/lib/test.sh"
 
@@ -42,7 +42,7 @@ change_mode() {
 # test_modes NAME NAMESPACE
 test_modes() {
 	ns=$2
-	disk=$(disk_of "$ns")
+	disk=$(raw_disk "$ns")
 	echo "add $AT 512" >"$ND/$ns/errors/list"
 	check_listed "$1, raw" 0 "$((AT / 512)) 1"
 	check_one_sector_bad "$1, raw" "/dev/$disk" $((AT / 512))

@@ -1,7 +1,8 @@
 #!/bin/sh
 # SPDX-License-Identifier: GPL-2.0
 # New errors send a uevent of the namespace's device: one for many at once, and none for known errors or for the disk.
-# vm: --bare --append memmap=128M$512M
+# quick
+# vm: provider
 . "$(dirname "$0")/lib/test.sh"
 . "$(dirname "$0")/lib/provider.sh"
 

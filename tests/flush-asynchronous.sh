@@ -1,7 +1,7 @@
 #!/bin/sh
 # SPDX-License-Identifier: GPL-2.0
 # With asynchronous flushes, a FUA write completes after its flush, fsync waits for its own, and so does unbind.
-# vm: --bare --append memmap=128M$512M --cpus 2
+# vm: provider 2
 . "$(dirname "$0")/lib/test.sh"
 . "$(dirname "$0")/lib/busy.sh"
 . "$(dirname "$0")/lib/provider.sh"

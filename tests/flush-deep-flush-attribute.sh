@@ -2,8 +2,7 @@
 # SPDX-License-Identifier: GPL-2.0
 # Writing 1 to a region's deep_flush flushes it, whether a disk is bound or not, and returns the result of the flush.
 # compare
-# vm: --bare --append memmap=128M$512M
-# quick
+# vm: provider
 . "$(dirname "$0")/lib/test.sh"
 . "$(dirname "$0")/lib/provider.sh"
 . "$(dirname "$0")/lib/flush-count.sh"

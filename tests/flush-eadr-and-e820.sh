@@ -2,12 +2,12 @@
 # SPDX-License-Identifier: GPL-2.0
 # On eADR and e820 memory, region and disk have the recorded durability attributes, and fsync and MAP_SYNC work.
 # compare
-# vm: --bare --nvdimm size=256M,labels --persistence cpu --e820 32M@512M
+# vm: eadr
 . "$(dirname "$0")/lib/test.sh"
 . "$(dirname "$0")/lib/flush-count.sh"
 
 plan 13
-load_driver
+load_driver_anew
 record_durability "e820" "$(e820_disk)" "$(region_of_namespace "$(e820_ns)")"
 region=$(labelled_region)
 for mode in fsdax raw sector; do

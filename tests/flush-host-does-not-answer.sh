@@ -1,7 +1,7 @@
 #!/bin/sh
 # SPDX-License-Identifier: GPL-2.0
 # A flush that the host does not end is logged with the name of the disk; its waiters and unbind go on when it ends.
-# vm: --bare --append memmap=128M$512M --cpus 2
+# vm: provider 2
 # timeout: 300
 . "$(dirname "$0")/lib/test.sh"
 . "$(dirname "$0")/lib/provider.sh"

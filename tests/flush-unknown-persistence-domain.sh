@@ -4,7 +4,7 @@
 #
 # With labels and without.
 # compare
-# vm: --nvdimm size=512M,labels --nvdimm size=32M --e820 32M@512M
+# vm: labels
 . "$(dirname "$0")/lib/test.sh"
 . "$(dirname "$0")/lib/flush-count.sh"
 

@@ -3,7 +3,8 @@
 # Valid, nearly valid and random commands to errors/list give the documented errno and list, in each mode with a disk.
 #
 # SEED, COUNT, FIRST and ONLY in the environment select others; `make fuzz` tries more.
-# vm: --bare --append memmap=128M$512M
+# quick
+# vm: provider
 . "$(dirname "$0")/lib/test.sh"
 . "$(dirname "$0")/lib/fuzz.sh"
 

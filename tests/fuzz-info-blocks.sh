@@ -5,9 +5,8 @@
 # The same images for both drivers. SEED, COUNT, FIRST and ONLY in the environment select others; `make fuzz` tries
 # more.
 # compare
-# quick
 # kernel: device_dax
-# vm: --bare --append memmap=192M$512M
+# vm: provider
 # expect-splat: at nsio_rw_bytes+
 # timeout: 300
 . "$(dirname "$0")/lib/test.sh"

@@ -4,8 +4,7 @@
 #
 # The same requests for both drivers. SEED, COUNT, FIRST and ONLY in the environment select others; `make fuzz` tries more.
 # compare
-# quick
-# vm: --bare --nvdimm size=64M,labels --append memmap=128M$512M
+# vm: provider-labels
 # timeout: 300
 . "$(dirname "$0")/lib/test.sh"
 . "$(dirname "$0")/lib/fuzz.sh"
@@ -20,5 +19,10 @@ try_ioctls() {
 
 need pmem-fuzz
 plan 4
+# The first bus and DIMM are those of the NVDIMM, which has no namespace.
+remove_providers
+modprobe nfit
+settle
+fresh_labels
 try_ioctls raw 4000
 try_ioctls fsdax 2000

@@ -5,8 +5,7 @@
 # The same labels for both drivers. SEED, COUNT, FIRST and ONLY in the environment select others; `make fuzz` tries
 # more.
 # compare
-# quick
-# vm: --bare --nvdimm size=256M,labels
+# vm: provider-labels
 # timeout: 300
 # expect-splat: at pmem_sector_size+
 . "$(dirname "$0")/lib/test.sh"
@@ -14,6 +13,7 @@
 
 need pmem-fuzz ndctl
 plan 2
+remove_providers
 modprobe nfit
 load_driver
 check "no disk is larger than its region, no label is changed, and the good ones are usable at the end" \

@@ -5,7 +5,7 @@
 # With IMAGES, so many images of metadata alone.
 # soak
 # kernel: device_dax
-# vm: --bare --nvdimm size=64M,labels --append memmap=192M$512M
+# vm: provider-labels
 # expect-splat: at nsio_rw_bytes+
 # expect-splat: WARN() < size_store
 # expect-splat: at pmem_sector_size+
@@ -20,6 +20,7 @@
 . "$(dirname "$0")/lib/fuzz.sh"
 
 need pmem-fuzz ndctl
+remove_providers
 seed=${SEED:-$(date +%s)}
 part=$((${MINUTES:-60} * 60 / 11))
 if [ -n "${IMAGES:-}" ]; then

@@ -3,7 +3,7 @@
 # Outside the project's VMs, a selftest runs only if all persistent memory is free and blank, and is skipped otherwise.
 #
 # Memory that earlier selftests of the same boot wrote counts as blank.
-# vm: --nvdimm size=512M,labels --nvdimm size=32M --e820 32M@512M
+# vm: labels
 . "$(dirname "$0")/lib/test.sh"
 
 blank=/run/rust_pmem-selftests.blank
@@ -30,21 +30,23 @@ for disk in $(plain_disk) $(e820_disk); do
 	blkdiscard -f -z "/dev/$disk"
 done
 rm -f $blank
-is "blank memory" "$(run_guarded block-statistics)" ok
+is "blank memory" "$(run_guarded block-page-cache)" ok
 mkdir -p /tmp/copies
 cp -r tests /tmp/copies/rust_pmem
-is "a copy of the tests, as in a kernel tree" "$(run_guarded block-statistics /tmp/copies/rust_pmem)" ok
+is "a copy of the tests, as in a kernel tree" "$(run_guarded block-page-cache /tmp/copies/rust_pmem)" ok
 load_driver
 disk=$(e820_disk)
 make_fs ext4 "$disk"
 mount_dax "$disk"
-is "a file system is mounted" "$(run_guarded block-statistics)" "$disk is in use"
+is "a file system is mounted" "$(run_guarded block-page-cache)" "$disk is in use"
 umount $MNT
-is "it is there, from the same boot" "$(run_guarded block-statistics)" ok
+is "it is there, from the same boot" "$(run_guarded block-page-cache)" ok
 rm $blank
-is "it is there, from before" "$(run_guarded block-statistics)" "$disk holds data that no selftest has made: blkdiscard -z would empty it"
+load_driver
+blkdiscard -f -z "/dev/$(plain_disk)"
+is "it is there, from before" "$(run_guarded block-page-cache)" "$disk holds data that no selftest has made: blkdiscard -z would empty it"
 load_driver
 labelled_disk -m raw -s 32M >/dev/null
-is "a namespace has a label" "$(run_guarded block-statistics | sed 's/:.*//')" "an NVDIMM has labels that no selftest has made"
+is "a namespace has a label" "$(run_guarded block-page-cache | sed 's/:.*//')" "an NVDIMM has labels that no selftest has made"
 is "a test that breaks memory from outside" "$(run_guarded mce-nvdimm)" "only the host of a virtual machine can do what this takes: make check"
-is "a test for a machine with other memory" "$(run_guarded flush-fsync)" "the kernel was not started with memmap=128M\$512M"
+is "a test for a machine with other memory" "$(run_guarded flush-fua)" "the kernel was not started with memmap=192M\$512M"

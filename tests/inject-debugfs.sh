@@ -2,8 +2,9 @@
 # SPDX-License-Identifier: GPL-2.0
 # With inject=1, root can poison memory of any provider through debugfs, and do nothing else with that file.
 #
-# Without the parameter there is no such file, and under lockdown it cannot be opened.
-# vm: --bare --nvdimm size=48M --e820 32M@512M --virtio-pmem size=64M
+# Without the parameter there is no such file, and under lockdown, which ends with the guest, it cannot be opened.
+# quick
+# vm: three
 . "$(dirname "$0")/lib/test.sh"
 
 cleanup() {
@@ -46,10 +47,21 @@ test_poison() {
 }
 
 [ "$DRIVER" = rust_pmem ] || skip_all "C can't inject"
+mountpoint -q /sys/kernel/debug || mount -t debugfs none /sys/kernel/debug
+mountpoint -q /sys/kernel/security || mount -t securityfs none /sys/kernel/security
+if [ "$STAGE" = 2 ]; then
+	plan 1
+	load_driver
+	raw_disk "$(nfit_ns)" >/dev/null
+	check "lockdown has ended" grep -qF '[none]' /sys/kernel/security/lockdown
+	exit
+fi
 plan 49
 FOLDER=/sys/kernel/debug/rust_pmem
-mountpoint -q /sys/kernel/debug || mount -t debugfs none /sys/kernel/debug
-load_driver
+load_driver_anew
+for ns in "$(nfit_ns)" "$(e820_ns)" "$(virtio_ns)"; do
+	raw_disk "$ns" >/dev/null
+done
 check_fails "without inject=1, there is no such file" test -e $FOLDER
 unload_driver
 insmod "$MODULE" inject=1
@@ -72,8 +84,9 @@ test_poison virtio-pmem "$(virtio_ns)"
 namespace=$(e820_ns)
 echo "$namespace" >"/sys/bus/nd/drivers/$DRIVER/unbind"
 check_fails "unbound, its file is gone" test -e "$FOLDER/$namespace"
-mountpoint -q /sys/kernel/security || mount -t securityfs none /sys/kernel/security
 echo integrity >/sys/kernel/security/lockdown
 file=$FOLDER/$(virtio_ns)
 check "under lockdown, the file is there" test -e "$file"
 is "but it can't be opened" "$(sh -c "echo poison $((1 << 20)) 4096 >$file" 2>&1 | sed 's/.*: //')" "Operation not permitted"
+# The tests that follow load modules.
+host reboot

@@ -3,7 +3,7 @@
 # A load from poison fails alone, in the driver, a file system and a program: the machine check comes at that very instruction.
 #
 # Unless QEMU counts instructions, it takes no interrupt before the end of `rep movsb`.
-# vm: --bare --nvdimm size=64M --e820 352M@512M --append nokaslr --append no_hash_pointers --cpus 1 --icount
+# vm: icount
 . "$(dirname "$0")/lib/test.sh"
 . "$(dirname "$0")/lib/dax-faults.sh"
 . "$(dirname "$0")/lib/poison.sh"

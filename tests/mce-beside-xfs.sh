@@ -3,7 +3,8 @@
 # A machine check on one partition signals the process that maps its page, although XFS on the other holds the disk.
 #
 # XFS doesn't have the address and refuses to handle the failure, which the kernel's recovery then has to do.
-# vm: --bare --nvdimm size=512M,labels
+# quick
+# vm: labels
 . "$(dirname "$0")/lib/test.sh"
 . "$(dirname "$0")/lib/sigbus.sh"
 
@@ -11,9 +12,7 @@ need sfdisk
 cleanup() {
 	echo 0 >/proc/sys/vm/memory_failure_early_kill
 	umount $MNT/other $MNT 2>/dev/null
-	forget_errors "$disk"
-	[ ! -e "/dev/$disk" ] || sfdisk -q --delete "/dev/$disk"
-	unload_driver
+	[ ! -e "/dev/$disk" ] || wipefs -aq "/dev/$disk"
 	rm -f /tmp/sigbus.*
 }
 

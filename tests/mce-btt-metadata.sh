@@ -1,12 +1,8 @@
 #!/bin/sh
 # SPDX-License-Identifier: GPL-2.0
 # A machine check in the map or the log of a BTT fails what needs that page, and affects no other sector and no old data.
-# vm: --bare --nvdimm size=80M
+# vm: labels
 . "$(dirname "$0")/lib/test.sh"
-
-cleanup() {
-	unload_driver
-}
 
 # inject_mce NAME OFFSET: 1 row: injects a machine check at this offset in the namespace, and waits until it is listed.
 inject_mce() {
@@ -27,10 +23,10 @@ check_data() {
 need pmem-io taskset
 plan 16
 load_driver
-namespace=$(nfit_ns)
-region=$(nfit_region)
-start=$(cat "$ND/$namespace/resource")
-disk=$(make_namespace -e "$namespace" -m sector -l 4096 | jq -r .blockdev)
+disk=$(labelled_disk -m sector -l 4096 -s 80M)
+region=$(labelled_region)
+# The first namespace begins where the region does.
+start=$(cat "$ND/$region/resource")
 btt=$(device_of_disk "$disk")
 # A bind looks at the map of the sector that each processor has written last.
 taskset -cp 0 $$ >/dev/null
@@ -57,4 +53,4 @@ check_data "the log: the sectors before these" 0 4
 check_data "the log: the sectors behind these" 8 8 2
 echo "$btt" >"/sys/bus/nd/drivers/$DRIVER/unbind"
 check_fails "the log: it is not bound again" sh -c "echo $btt >/sys/bus/nd/drivers/$DRIVER/bind"
-is_empty "the log: nor is there a raw disk" find /sys/block -name "pmem*"
+is_empty "the log: nor is there a raw disk" find /sys/block -name "${disk%s}*"

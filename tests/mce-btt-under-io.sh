@@ -4,7 +4,8 @@
 #
 # libnvdimm looks at the number of bad blocks without their lock, and again with it (is_bad_pmem): a race that is not of the driver.
 # expect-splat: KCSAN: data-race in badblocks_set / nsio_rw_bytes
-# vm: --bare --append memmap=128M$512M --cpus 2
+# quick
+# vm: provider 2
 # timeout: 180
 . "$(dirname "$0")/lib/test.sh"
 . "$(dirname "$0")/lib/provider.sh"

@@ -6,18 +6,19 @@
 # crash, whatever the driver (patches/0009). The NVDIMM's namespace, in raw mode, has none. Those of e820 memory are zeroes
 # before, which is harmless; a kernel for debugging is told not to fill them with a pattern. mce-during-bind-fsdax-and-sector has
 # the other modes.
-# vm: --bare --e820 32M@512M --nvdimm size=48M --virtio-pmem size=32M --cpus 2 --append vm_debug=- --append page_poison=0 --append init_on_alloc=1
+# vm: no-debug 2
 # timeout: 300
 . "$(dirname "$0")/lib/test.sh"
 . "$(dirname "$0")/lib/mce-inject.sh"
 
 # The first pages are reported to the MCE decode chain, the others as exceptions of the processor.
 STRIDE=65536
-REPORTED=300
-PAGES=348
+REPORTED=150
+PAGES=174
 
 cleanup() {
-	unload_driver
+	wait
+	rm -f /tmp/mce_next /tmp/mce_over /tmp/mce_begin /tmp/unlisted
 }
 
 # report_pages START
@@ -89,9 +90,9 @@ test_rebind() {
 plan 13
 load_driver
 load_mce_inject
-nvdimm=$(nfit_ns)
+nvdimm=$(plain_namespace)
 for namespace in $nvdimm "$(e820_ns)" "$(virtio_ns)"; do
-	forget_errors "$(disk_of "$namespace")"
+	forget_errors "$(raw_disk "$namespace")"
 	test_rebind "$namespace" 0 report_pages
 	test_rebind "$namespace" $REPORTED raise_pages
 	[ "$namespace" != "$nvdimm" ] || check "each of those on the NVDIMM is listed" wait_for 60 are_listed 0 $PAGES

@@ -7,7 +7,7 @@
 # crash the kernel before memremap_pages() is done, whatever the driver: memory-failure recovery reads struct pages of the memmap
 # that nobody has initialised (patches/0009). Struct pages of the data are then what they were at the last bind (on the device), or
 # zeroes (in RAM); a kernel for debugging is told not to fill them with a pattern.
-# vm: --bare --nvdimm size=288M,labels --cpus 2 --append vm_debug=- --append page_poison=0 --append init_on_alloc=1
+# vm: no-debug 2
 # timeout: 180
 . "$(dirname "$0")/lib/test.sh"
 . "$(dirname "$0")/lib/mce-inject.sh"
@@ -19,11 +19,6 @@ PAGES=80
 
 cleanup() {
 	wait
-	ndctl enable-namespace all >/dev/null 2>&1
-	for disk in /sys/block/pmem*; do
-		forget_errors "${disk##*/}"
-	done
-	unload_driver
 	rm -f /tmp/mce_next /tmp/mce_over /tmp/unlisted
 }
 

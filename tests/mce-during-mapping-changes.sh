@@ -1,7 +1,7 @@
 #!/bin/sh
 # SPDX-License-Identifier: GPL-2.0
 # Machine checks in a file while processes fork, protect, discard, unmap and truncate its mapping cost only the pages that failed.
-# vm: --bare --nvdimm size=1G,labels --cpus 2
+# vm: labels 2
 # timeout: 300
 . "$(dirname "$0")/lib/test.sh"
 . "$(dirname "$0")/lib/dax-faults.sh"
@@ -16,10 +16,6 @@ cleanup() {
 	untrace_faults
 	echo 0 >/proc/sys/vm/memory_failure_early_kill
 	umount $MNT 2>/dev/null
-	for disk in $disks; do
-		forget_errors "$disk"
-	done
-	unload_driver
 	rm -f /tmp/changes.*
 }
 
@@ -174,8 +170,9 @@ processes="" disks=""
 plan 58
 load_driver
 # C repairs nothing, so each file system has a disk of its own.
-disks=$(labelled_disk -m fsdax -M mem -s 448M)
-disks="$disks $(make_namespace -r "$(labelled_region)" -m fsdax -M mem -s 448M | jq -r .blockdev)"
+disks=$(labelled_disk -m fsdax -M mem -s 160M)
+# XFS takes no less than 300 MB.
+disks="$disks $(make_namespace -r "$(labelled_region)" -m fsdax -M mem -s 320M | jq -r .blockdev)"
 echo 1 >/proc/sys/vm/memory_failure_early_kill
 
 for disk in $disks; do

@@ -4,7 +4,7 @@
 #
 # libnvdimm takes an info block that it can't read for none. If no label names the mode, the disk is a raw one, with a warning. In
 # these tests, the copy from the address fails as after a machine check.
-# vm: --bare --nvdimm size=64M,labels --append memmap=128M$512M
+# vm: provider-labels
 # timeout: 300
 . "$(dirname "$0")/lib/test.sh"
 . "$(dirname "$0")/lib/provider.sh"
@@ -91,7 +91,7 @@ plan 36
 modprobe nfit
 provide size=$((64 << 20)) pages=0 dimm=0 commands=0
 fresh_labels
-namespace=$(make_namespace -r "$(labelled_region)" -m raw | jq -r .dev)
+namespace=$(make_namespace -r "$(labelled_region)" -m raw -s 64M | jq -r .dev)
 test_modes "with labels"
 namespace=$NAMESPACE
 test_modes "without commands"

@@ -3,7 +3,7 @@
 # Machine checks in a mapped file while its disk is unbound under the mounted file system crash nothing, and each is listed.
 #
 # XFS drops the pages of a file while a process may map them anew, with any driver: fs/dax.c then finds them in use.
-# vm: --bare --nvdimm size=512M,labels --cpus 2
+# vm: labels 2
 # timeout: 300
 # expect-splat: WARN() < xfs_dax_failure_fn
 . "$(dirname "$0")/lib/test.sh"

@@ -4,15 +4,13 @@
 #
 # The kernel has copies of the blocks in its caches, which are dropped after the machine check.
 # compare
-# vm: --bare --nvdimm size=112M,labels --cpus 2
+# vm: labels 2
 . "$(dirname "$0")/lib/test.sh"
 
 BLOCK=4096
 
 cleanup() {
 	umount $MNT 2>/dev/null
-	forget_errors "$disk"
-	unload_driver
 	rm -f /tmp/mce-ext4-metadata.*
 }
 
@@ -73,7 +71,7 @@ repair_file_system() {
 need blkdiscard debugfs dumpe2fs e2fsck
 plan 35
 load_driver
-disk=$(labelled_disk -m fsdax -M mem)
+disk=$(labelled_disk -m fsdax -M mem -s 112M)
 data=$(cat "/sys/block/$disk/device/resource")
 # Four groups, each with its own bitmaps and inodes; two have a copy of the superblock.
 make_fs ext4 "$disk" -O ^flex_bg -g 4096 -N 1024

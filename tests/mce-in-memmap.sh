@@ -4,13 +4,10 @@
 #
 # The kernel reads the struct pages of the info block, which it has not initialised: they have what was there before. Of
 # less than a section (128 MiB) they are in RAM.
-# vm: --bare --nvdimm size=160M,labels
+# quick
+# vm: labels
 . "$(dirname "$0")/lib/test.sh"
 . "$(dirname "$0")/lib/badblocks.sh"
-
-cleanup() {
-	unload_driver
-}
 
 # fill_memmap DISK: all ones where the struct pages will be.
 fill_memmap() {
@@ -23,7 +20,7 @@ need pmem-io
 plan 5
 origin=$(machine_check_origin)
 load_driver
-disk=$(labelled_disk -m fsdax -M dev)
+disk=$(labelled_disk -m fsdax -M dev -s 160M)
 namespace=$(jq -r .dev /tmp/labelled_disk.json)
 start=$(cat "$ND/$namespace/resource")
 data=$(($(cat "/sys/block/$disk/device/resource") - start))

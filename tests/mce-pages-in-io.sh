@@ -4,9 +4,9 @@
 #
 # The disk at the other end of the I/O is the driver's, so that its copies have an unmapped page as their source or target.
 # compare
-# quick
 # kernel: device_dax transparent_hugepage
-# vm: --bare --nvdimm size=448M,labels --cpus 2
+# quick
+# vm: labels 2
 # timeout: 300
 . "$(dirname "$0")/lib/test.sh"
 . "$(dirname "$0")/lib/busy.sh"
@@ -17,14 +17,16 @@ cleanup() {
 	untrace_faults
 	umount $MNT 2>/dev/null
 	modprobe -r device_dax dax_pmem
-	unload_driver
+	# The pages of device DAX as well.
+	labelled_disk -m raw >/dev/null
 	rm -f /tmp/mce-pages-in-io.*
 }
 
 # inject_mce ADDRESS: prints a command that injects a machine check in the page, and waits until the page is unmapped from the
-# direct map, just after the kernel's message.
+# direct map: that comes after the kernel's message, and before the NVDIMM's bus lists the page (uc_decode_notifier, nfit_handle_mce).
 inject_mce() {
-	printf 'dmesg -C; host mce %d; until dmesg | grep -q "recovery action"; do sleep 0.1; done; sleep 3' "$(($1))"
+	printf 'dmesg -C; host mce %d; until dmesg | grep -q "recovery action"; do sleep 0.1; done; until %s; do sleep 0.1; done' \
+		"$(($1))" "awk -v at=$((($1 - region_start) / 512)) '\$1 <= at && at < \$1 + \$2 { found = 1 } END { exit !found }' $ND/$region/badblocks"
 }
 
 # make_dax ALIGNMENT: makes a device DAX namespace whose pages have this size; prints the name of its device.
@@ -90,6 +92,7 @@ plan 18
 need fio
 load_driver
 region=$(labelled_region)
+region_start=$(($(cat "$ND/$region/resource")))
 disk=$(labelled_disk -m fsdax -M mem -s 320M)
 other=$(make_namespace -r "$region" -m raw -s 32M | jq -r .blockdev)
 pmem-io fill --direct --seed 9 "/dev/$other"

@@ -1,7 +1,7 @@
 #!/bin/sh
 # SPDX-License-Identifier: GPL-2.0
 # A thousand machine checks within seconds are all listed and unreadable, do not flood the log, and can be repaired.
-# vm: --bare --e820 32M@512M --nvdimm size=48M
+# vm: three
 . "$(dirname "$0")/lib/test.sh"
 . "$(dirname "$0")/lib/mce-inject.sh"
 . "$(dirname "$0")/lib/badblocks.sh"
@@ -23,7 +23,7 @@ plan 9
 load_driver
 load_mce_inject
 namespace=$(e820_ns)
-disk=$(disk_of "$namespace")
+disk=$(raw_disk "$namespace")
 start=$(cat "$ND/$namespace/resource")
 # Other tests may have left errors.
 blkdiscard -f -z "/dev/$disk"

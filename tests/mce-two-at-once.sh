@@ -4,7 +4,7 @@
 #
 # One comes as an exception of a processor, the other from mce-inject: a processor that gets a second exception before it
 # has handled the first one shuts down.
-# vm: --bare --nvdimm size=48M --nvdimm size=32M --e820 32M@512M --cpus 2
+# vm: labels 2
 . "$(dirname "$0")/lib/test.sh"
 . "$(dirname "$0")/lib/mce-inject.sh"
 
@@ -15,10 +15,7 @@ cleanup() {
 	# shellcheck disable=SC2086 # several words
 	kill $readers 2>/dev/null
 	wait
-	for disk in "$first" "$second" "$e820"; do
-		forget_errors "$disk"
-	done
-	unload_driver
+	forget_errors "$e820"
 	rm -f /tmp/mce-two-at-once.*
 }
 
@@ -100,9 +97,9 @@ plan 20
 need pmem-io taskset
 load_driver
 load_mce_inject
-e820=$(disk_of "$(e820_ns)")
-first=$(disk_of "$(namespaces ACPI.NFIT | head -n 1)")
-second=$(disk_of "$(namespaces ACPI.NFIT | tail -n 1)")
+e820=$(raw_disk "$(e820_ns)")
+first=$(labelled_disk -m raw -s 48M)
+second=$(raw_disk "$(plain_namespace)")
 forget_errors "$e820"
 
 test_page "NVDIMM" "$first" ok 1 1 7 1

@@ -3,7 +3,7 @@
 # Machine checks under direct reads from deep queues with registered buffers, and under cached ones, cost only the pages that failed.
 #
 # Under writes, which repair them meanwhile, each page has its data or an error.
-# vm: --bare --e820 64M@512M --nvdimm size=64M --cpus 2
+# vm: three 2
 # timeout: 180
 . "$(dirname "$0")/lib/test.sh"
 . "$(dirname "$0")/lib/busy.sh"
@@ -16,7 +16,6 @@ cleanup() {
 	kill $fio_pid $cached_pid 2>/dev/null
 	wait
 	[ "$DRIVER" != rust_pmem ] || blkdiscard -f -z "/dev/$disk"
-	unload_driver
 }
 
 # read_cached: reads the disk through the page cache, again and again.
@@ -73,13 +72,13 @@ load_driver
 case $DRIVER in
 rust_pmem)
 	namespace=$(e820_ns)
-	disk=$(disk_of "$namespace")
+	disk=$(raw_disk "$namespace")
 	list=$ND/$namespace/errors/list length=4096
 	;;
 nd_pmem)
 	# It lists machine checks on memory of the NFIT alone.
 	namespace=$(nfit_ns)
-	disk=$(disk_of "$namespace")
+	disk=$(raw_disk "$namespace")
 	list=/sys/block/$disk/badblocks length=8
 	;;
 esac

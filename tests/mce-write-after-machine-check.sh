@@ -5,7 +5,7 @@
 # Covers pages that a mapping had touched, which memory failure handling unmaps from the direct map, and others; known
 # to the bus or not.
 # compare
-# vm: --bare --append memmap=128M$512M --cpus 2
+# vm: provider 2
 # expect-splat-nd_pmem: BUG: unable to handle
 # expect-splat-nd_pmem: BUG: kernel NULL pointer dereference
 # expect-splat-nd_pmem: WARNING: kernel/exit.c

@@ -4,7 +4,7 @@
 #
 # Covers pages that the bus lists and others.
 # compare
-# vm: --bare --append memmap=128M$512M --cpus 2
+# vm: provider 2
 # expect-splat-nd_pmem: BUG: unable to handle
 # expect-splat-nd_pmem: BUG: kernel NULL pointer dereference
 # expect-splat-nd_pmem: WARNING: kernel/exit.c

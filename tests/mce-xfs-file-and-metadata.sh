@@ -3,9 +3,8 @@
 # On XFS, a machine check in a DAX file signals its mapper and lists one page; one in metadata shuts the file system
 # down.
 # compare
-# quick
 # kernel: device_dax
-# vm: --bare --nvdimm size=512M,labels
+# vm: labels
 . "$(dirname "$0")/lib/test.sh"
 . "$(dirname "$0")/lib/sigbus.sh"
 
@@ -13,7 +12,6 @@ cleanup() {
 	echo 0 >/proc/sys/vm/memory_failure_early_kill
 	umount $MNT 2>/dev/null
 	modprobe -r device_dax dax_pmem
-	unload_driver
 	rm -f /tmp/sigbus.* /tmp/mce-xfs-file-and-metadata.json
 }
 
@@ -72,7 +70,7 @@ check "unmounted" umount $MNT
 make_namespace -r "$(labelled_region)" -m devdax -s 32M -a 4096 >/tmp/mce-xfs-file-and-metadata.json
 modprobe device_dax
 settle
-dax=/dev/$(ndctl list -X -m devdax | jq -r '.[].daxregion.devices[].chardev')
+dax=/dev/$(ndctl list -X -m devdax | jq -r '[.. | .chardev? // empty] | first')
 pmem-io map --length 4M "$dax" store >/dev/null
 record "device DAX: SIGBUS of the process" "$(signal_after_mce "$dax" "$(pmem-io phys --offset 1028K "$dax")")"
 record "device DAX: the kernel says" "$(kernel_messages)"

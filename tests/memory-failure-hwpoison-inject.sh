@@ -4,7 +4,7 @@
 #
 # Also injects into a file and into free space.
 # compare
-# vm: --nvdimm size=512M,labels --nvdimm size=32M --e820 32M@512M
+# vm: labels
 . "$(dirname "$0")/lib/test.sh"
 . "$(dirname "$0")/lib/sigbus.sh"
 

@@ -5,7 +5,7 @@
 # On ext4, and on XFS without reverse mapping, the memory manager handles it for the whole mapped area.
 # compare
 # kernel: device_dax
-# vm: --nvdimm size=512M,labels --nvdimm size=32M --e820 32M@512M
+# vm: labels
 . "$(dirname "$0")/lib/test.sh"
 . "$(dirname "$0")/lib/sigbus.sh"
 

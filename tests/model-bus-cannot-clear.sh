@@ -3,12 +3,13 @@
 # On a bus that cannot clear poison, lists, results and data match a model after each of thousands of random steps.
 #
 # Covers errors/overwrite_heals off and on.
-# vm: --bare --e820 32M@512M --nvdimm size=48M
+# vm: three
 # timeout: 300
 . "$(dirname "$0")/lib/test.sh"
 . "$(dirname "$0")/lib/model.sh"
 
 cleanup() {
+	forget_errors "$disk"
 	unload_driver
 }
 
@@ -17,9 +18,9 @@ need pmem-io
 # Without repair the lists only grow, and each case takes long.
 : "${MODEL_CASES:=3}"
 plan 2
-load_driver
+load_driver_anew
 namespace=$(nfit_ns)
-disk=$(disk_of "$namespace")
+disk=$(raw_disk "$namespace")
 check "as the model says, where nothing repairs" run_model "$namespace" "$disk" --clears never
 MODEL_AFTER_BIND="echo 1 >/sys/block/$disk/errors/overwrite_heals"
 eval "$MODEL_AFTER_BIND"

@@ -3,7 +3,7 @@
 # On a bus that clears poison, lists, results and data match a model after each of thousands of random steps.
 #
 # Steps: errors, reads, writes, zeroes, a file, its mapping, rebinds.
-# vm: --bare --append memmap=128M$512M
+# vm: provider
 # timeout: 300
 . "$(dirname "$0")/lib/test.sh"
 . "$(dirname "$0")/lib/provider.sh"

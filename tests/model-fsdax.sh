@@ -3,7 +3,7 @@
 # In an fsdax namespace, lists, results and data match a model after each of thousands of random steps.
 #
 # Its data begins behind the struct pages: badblocks counts from there, errors/list from the start of the namespace.
-# vm: --bare --append memmap=128M$512M
+# vm: provider
 # timeout: 300
 . "$(dirname "$0")/lib/test.sh"
 . "$(dirname "$0")/lib/provider.sh"

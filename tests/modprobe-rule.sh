@@ -1,7 +1,7 @@
 #!/bin/sh
 # SPDX-License-Identifier: GPL-2.0
 # The modprobe.d rule loads rust_pmem for nd_pmem, and falls back if rust_pmem is missing, blacklisted or refused by the kernel.
-# vm: --bare --append memmap=128M$512M
+# vm: provider
 # timeout: 180
 . "$(dirname "$0")/lib/test.sh"
 . "$(dirname "$0")/lib/provider.sh"

@@ -3,7 +3,7 @@
 # Both drivers write byte-identical metadata for each mode, including a BTT map that both wrote through.
 # compare
 # kernel: device_dax
-# vm: --nvdimm size=512M,labels --nvdimm size=32M --e820 32M@512M
+# vm: labels
 # timeout: 600
 . "$(dirname "$0")/lib/test.sh"
 

@@ -3,7 +3,7 @@
 # After a mode change of a namespace, old data and metadata are where recorded, and can be found again.
 # compare
 # kernel: device_dax
-# vm: --nvdimm size=512M,labels --nvdimm size=32M --e820 32M@512M
+# vm: labels
 . "$(dirname "$0")/lib/test.sh"
 
 cleanup() {

@@ -2,7 +2,7 @@
 # SPDX-License-Identifier: GPL-2.0
 # A namespace changes from mode to mode and back, and each time has exactly the nodes of that mode.
 # kernel: device_dax
-# vm: --nvdimm size=512M,labels --nvdimm size=32M --e820 32M@512M
+# vm: labels
 . "$(dirname "$0")/lib/test.sh"
 
 cleanup() {

@@ -5,7 +5,7 @@
 # Operations that need a label are refused.
 # compare
 # kernel: device_dax
-# vm: --nvdimm size=512M,labels --nvdimm size=32M --e820 32M@512M
+# vm: labels
 . "$(dirname "$0")/lib/test.sh"
 
 cleanup() {

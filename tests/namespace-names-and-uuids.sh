@@ -3,8 +3,7 @@
 # Names, UUIDs and sizes of the namespaces of a region are as requested, invalid ones are refused, names are reused.
 # compare
 # kernel: device_dax
-# vm: --nvdimm size=512M,labels --nvdimm size=32M --e820 32M@512M
-# quick
+# vm: labels
 . "$(dirname "$0")/lib/test.sh"
 
 cleanup() {

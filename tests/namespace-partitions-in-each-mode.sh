@@ -2,7 +2,7 @@
 # SPDX-License-Identifier: GPL-2.0
 # Partitions work in each mode: names, sizes, discovery after a reload, and DAX if they begin at a page.
 # compare
-# vm: --nvdimm size=512M,labels --nvdimm size=32M --e820 32M@512M
+# vm: labels
 . "$(dirname "$0")/lib/test.sh"
 
 cleanup() {

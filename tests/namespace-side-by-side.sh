@@ -1,7 +1,7 @@
 #!/bin/sh
 # SPDX-License-Identifier: GPL-2.0
 # Namespaces of one NVDIMM have separate memory, and destroying or disabling one leaves the others intact.
-# vm: --nvdimm size=512M,labels --nvdimm size=32M --e820 32M@512M
+# vm: labels
 . "$(dirname "$0")/lib/test.sh"
 
 # add_namespace ARGUMENTS: makes a namespace; prints the name of its disk.

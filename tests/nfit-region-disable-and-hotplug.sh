@@ -7,7 +7,7 @@
 # driver.
 # compare
 # expect-splat: possible circular locking dependency detected < acpi_nfit_notify
-# vm: --nvdimm size=512M,labels --nvdimm size=32M --e820 32M@512M --cpus 2
+# vm: labels 2
 # timeout: 240
 . "$(dirname "$0")/lib/test.sh"
 . "$(dirname "$0")/lib/busy.sh"

@@ -4,7 +4,7 @@
 #
 # On a healthy mount, huge pages are really mapped.
 # kernel: transparent_hugepage
-# vm: --nvdimm size=512M,labels --nvdimm size=32M --e820 32M@512M --virtio-pmem size=64M
+# vm: labels-virtio
 # timeout: 400
 . "$(dirname "$0")/lib/test.sh"
 . "$(dirname "$0")/lib/schema.sh"
@@ -18,6 +18,7 @@ cleanup() {
 	rm -f "$config"
 	wipefs -aq "/dev/$disk" 2>/dev/null
 	[ ! -d "/sys/module/$DRIVER" ] || unload_driver
+	release_dax_devices
 }
 
 # list_findings TARGET: the causes that it finds, each with its place and effect.
@@ -52,12 +53,13 @@ make_partition() {
 
 need sfdisk partx wipefs dmsetup jq blkid dumpe2fs xfs_info filefrag
 plan 52
+hold_freed_dax_devices
 load_driver
 disk=
 
 # ---- the provider: first, because nd_pmem grants MAP_SYNC there after other memory was unbound ----
 
-virtio=$(disk_of "$(virtio_ns)")
+virtio=$(raw_disk "$(virtio_ns)")
 make_fs ext4 "$virtio"
 mount_dax "$virtio"
 is "1: virtio-pmem's flush" "$(list_findings "$MNT" | cut -d ' ' -f 2-)" "asynchronous-flush map-sync"
@@ -180,10 +182,10 @@ is "15: no driver" "$(list_findings "$namespace" | cut -d ' ' -f 2-)" "no-driver
 sh -c "$(jq -r '.findings[0].command' /tmp/doctor.json)" >/dev/null 2>&1
 settle
 check "no driver: which the command mends" finds_nothing "$namespace"
-is "16: raw mode" "$(list_findings "/dev/$(plain_disk)" | cut -d ' ' -f 2-)" "raw-mode dax"
+is "16: raw mode" "$(list_findings "/dev/$(raw_disk "$(plain_namespace)")" | cut -d ' ' -f 2-)" "raw-mode dax"
 fresh_labels
 ndctl create-namespace -r "$(labelled_region)" -m devdax -a 4K -s 96M >/dev/null
-is "17: device DAX that is aligned to pages" "$(list_findings "$(ndctl list -N -m devdax | jq -r '.[0].dev')" | cut -d ' ' -f 2-)" "namespace-alignment huge-mappings"
+is "17: device DAX that is aligned to pages" "$(list_findings "$(ndctl list -N -r "$(labelled_region)" -m devdax | jq -r '.[0].dev')" | cut -d ' ' -f 2-)" "namespace-alignment huge-mappings"
 disk=$(labelled_disk -m sector -l 4096 -s 64M)
 is "18: sector mode" "$(list_findings "/dev/$disk" | cut -d ' ' -f 2-)" "sector-mode dax"
 

@@ -1,7 +1,7 @@
 #!/bin/sh
 # SPDX-License-Identifier: GPL-2.0
 # pmemctl errors never gives a wrong answer if the disk or the mount goes away while it runs, or without root.
-# vm: --nvdimm size=512M,labels --nvdimm size=32M --e820 32M@512M
+# vm: labels
 # timeout: 180
 . "$(dirname "$0")/lib/test.sh"
 

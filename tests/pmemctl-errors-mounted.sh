@@ -4,7 +4,7 @@
 #
 # Other owners: free space, the journal, an inode table. Through partitions and volumes.
 # expect-splat: at __xfs_healthmon_insert+
-# vm: --nvdimm size=512M,labels --nvdimm size=32M --e820 32M@512M
+# vm: labels
 # timeout: 240
 . "$(dirname "$0")/lib/test.sh"
 . "$(dirname "$0")/lib/schema.sh"

@@ -4,7 +4,7 @@
 # reads no inode and no block bitmap on a bad block; nor do layout and quarantine read the bitmap.
 #
 # An unmounted device is not examined while a process may write to it.
-# vm: --nvdimm size=512M,labels --nvdimm size=32M --e820 32M@512M
+# vm: labels
 # timeout: 180
 . "$(dirname "$0")/lib/test.sh"
 

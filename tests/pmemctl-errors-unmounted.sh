@@ -3,7 +3,7 @@
 # pmemctl errors finds the same owners on an unmounted file system as on a mounted one, and writes nothing.
 #
 # It reports why a device cannot be examined.
-# vm: --nvdimm size=512M,labels --nvdimm size=32M --e820 32M@512M
+# vm: labels
 # timeout: 420
 . "$(dirname "$0")/lib/test.sh"
 

@@ -3,7 +3,7 @@
 # pmemctl explain says why an address of a process gets SIGBUS: a bad block, truncation, a hole, a page of RAM.
 #
 # With the process, and after it has ended; on ext4 and XFS.
-# vm: --bare --e820 352M@512M
+# vm: files
 # timeout: 240
 . "$(dirname "$0")/lib/test.sh"
 . "$(dirname "$0")/lib/schema.sh"

@@ -3,7 +3,7 @@
 # pmemctl errors import-cxl lists the poison of a CXL device at its place in each region, and a reboot restores it.
 #
 # With --follow, it lists the errors that the devices report. They have forgotten the poison after the reboot.
-# vm: --bare --cxl size=512M,id=memory --nvdimm size=32M --qemu '-global pxb-cxl.hdm_for_passthrough=true'
+# vm: cxl
 # timeout: 400
 . "$(dirname "$0")/lib/test.sh"
 . "$(dirname "$0")/lib/schema.sh"
@@ -12,6 +12,8 @@
 cleanup() {
 	[ -z "${follower:-}" ] || kill "$follower"
 	[ "$STAGE" = 1 ] || umount $STATE 2>/dev/null
+	unload_driver
+	remove_cxl_regions
 }
 
 # lists_sector DISK SECTOR: its badblocks has the sector, alone.
@@ -46,6 +48,10 @@ disk_at() {
 	done
 }
 
+if [ "$STAGE" -eq 1 ]; then
+	! driver_loaded || unload_driver
+	remove_cxl_regions
+fi
 load_driver
 mount_state_dir "$(disk_of "$(nfit_ns)")"
 

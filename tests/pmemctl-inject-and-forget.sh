@@ -1,7 +1,7 @@
 #!/bin/sh
 # SPDX-License-Identifier: GPL-2.0
 # pmemctl errors inject and forget count from the start of the given device: a disk, a partition or a namespace.
-# vm: --bare --nvdimm size=64M --e820 64M@512M --virtio-pmem size=64M
+# vm: three
 . "$(dirname "$0")/lib/test.sh"
 . "$(dirname "$0")/lib/schema.sh"
 
@@ -22,7 +22,7 @@ cleanup() {
 }
 
 plan 33
-load_driver
+load_driver_anew
 nfit=$(nfit_ns)
 disk=$(make_fsdax "$nfit")
 device=$(device_of_disk "$disk")

@@ -2,7 +2,7 @@
 # SPDX-License-Identifier: GPL-2.0
 # pmemctl layout shows partitions, files, metadata, free space and bad sectors of a disk with ext4 and XFS, mounted or
 # not.
-# vm: --nvdimm size=512M,labels --nvdimm size=32M --e820 32M@512M
+# vm: labels
 # timeout: 300
 . "$(dirname "$0")/lib/test.sh"
 . "$(dirname "$0")/lib/schema.sh"

@@ -3,7 +3,7 @@
 # While a command runs under pmemctl lease, a truncate by others waits, up to the kernel's limit.
 #
 # The exit status and signals are those of the command.
-# vm: --bare --e820 352M@512M
+# vm: files
 # timeout: 180
 . "$(dirname "$0")/lib/test.sh"
 

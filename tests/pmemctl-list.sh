@@ -3,7 +3,7 @@
 # pmemctl list shows the mode, memmap place, driver and errors of each namespace, and the users of its disk.
 #
 # Users: partitions, volumes, file systems and how they are mounted.
-# vm: --nvdimm size=512M,labels --nvdimm size=32M --e820 32M@512M
+# vm: labels
 . "$(dirname "$0")/lib/test.sh"
 . "$(dirname "$0")/lib/schema.sh"
 

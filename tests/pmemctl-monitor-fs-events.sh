@@ -4,7 +4,7 @@
 #
 # XFS with parent pointers; XFS without a reverse map, by its health monitor; ext4, by fanotify.
 # expect-splat: at __xfs_healthmon_insert+
-# vm: --bare --e820 352M@512M
+# vm: files
 # timeout: 240
 . "$(dirname "$0")/lib/test.sh"
 . "$(dirname "$0")/lib/monitor.sh"

@@ -4,7 +4,7 @@
 #
 # On ext4 and XFS, while no process touches the page. With rust_pmem, also an injected error.
 # expect-splat: at __xfs_healthmon_insert+
-# vm: --bare --nvdimm size=96M,labels --nvdimm size=352M,labels --e820 32M@512M
+# vm: labels
 # timeout: 300
 . "$(dirname "$0")/lib/test.sh"
 . "$(dirname "$0")/lib/monitor.sh"
@@ -18,15 +18,16 @@ cleanup() {
 	done
 }
 
-# make_disk REGION: an fsdax namespace that takes the region; prints its disk.
+# make_disk SIZE: an fsdax namespace of this size; prints its disk.
 make_disk() {
-	ndctl create-namespace -r "$1" -m fsdax -M mem >/tmp/disk_in.json || return
+	ndctl create-namespace -r "$(labelled_region)" -s "$1" -m fsdax -M mem >/tmp/disk_in.json || return
 	settle
 	jq -r .blockdev /tmp/disk_in.json
 }
 
 need filefrag jq
 plan 11
+! driver_loaded || unload_driver
 load_providers
 if [ "$DRIVER" = rust_pmem ]; then
 	modprobe -a libnvdimm nd_btt
@@ -36,10 +37,8 @@ load_driver
 fresh_labels
 # shellcheck disable=SC2119 # all disks
 start_monitor
-for region in "$ND"/region*; do
-	region=${region##*/}
-	has_labels "$region" || continue
-	disk=$(make_disk "$region")
+for size in 96M 352M; do
+	disk=$(make_disk "$size")
 	if [ "$(cat "/sys/block/$disk/size")" -gt 614400 ]; then
 		type=xfs
 	else

@@ -4,7 +4,7 @@
 #
 # As text, JSON and to a hook; on ext4 and XFS; before any process touches the page; while disks come and go.
 # expect-splat: at __xfs_healthmon_insert+
-# vm: --nvdimm size=512M,labels --nvdimm size=32M --e820 32M@512M
+# vm: labels
 # timeout: 300
 . "$(dirname "$0")/lib/test.sh"
 . "$(dirname "$0")/lib/schema.sh"

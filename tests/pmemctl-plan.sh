@@ -2,14 +2,18 @@
 # SPDX-License-Identifier: GPL-2.0
 # pmemctl plan predicts capacity and RAM use of each mode of a namespace within 5 %.
 # kernel: device_dax kmem
-# vm: --bare --memory 2G --nvdimm size=8G,labels
+# vm: big
 # timeout: 500
 . "$(dirname "$0")/lib/test.sh"
 . "$(dirname "$0")/lib/schema.sh"
 . "$(dirname "$0")/lib/ram.sh"
 
+ONLINE=/sys/devices/system/memory/auto_online_blocks
+
 cleanup() {
 	fresh_labels
+	modprobe -r kmem device_dax dax_pmem
+	echo "$online" >$ONLINE
 }
 
 # predicted FORM FIELD
@@ -36,7 +40,7 @@ memmap_bytes() {
 # make_form FORM: makes it with the predicted commands; made_map and made_ram are the bytes of struct pages and of RAM
 # that it takes.
 make_form() {
-	ndctl destroy-namespace -f all >/dev/null 2>&1 || :
+	ndctl destroy-namespace -f -r "$region" all >/dev/null 2>&1 || :
 	settle
 	before_map=$(memmap_bytes)
 	before_ram=$(free_ram)
@@ -64,6 +68,8 @@ else
 	plan 38
 	gigabyte=
 fi
+# Its commands change this.
+online=$(cat $ONLINE)
 modprobe -a dax_pmem device_dax kmem
 load_driver
 fresh_labels
@@ -106,5 +112,6 @@ is "commands that destroy its data are announced" "$(pmemctl plan --use files "$
 is "no commands for the mode that it has" "$(pmemctl plan --json --use ram "$namespace" | jq -c '.plans[0].take | [.form, .commands, .destroys]')" \
 	'["system-ram",[],false]'
 check_fails "no such use" pmemctl plan --use nothing "$region"
-daxctl offline-memory "$device" >/dev/null 2>&1 || :
+# Other tests need the NVDIMM.
+wait_for 30 daxctl offline-memory "$device" >/dev/null 2>&1
 daxctl reconfigure-device -f -m devdax "$device" >/dev/null 2>&1 || :

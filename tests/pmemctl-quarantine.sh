@@ -3,7 +3,7 @@
 # pmemctl quarantine keeps free bad blocks from new files, without a write to them, until they are released.
 #
 # On ext4 and XFS: it can be repeated, has limits, and refuses a file that is not its own.
-# vm: --bare --e820 352M@512M
+# vm: files
 # timeout: 300
 . "$(dirname "$0")/lib/test.sh"
 . "$(dirname "$0")/lib/schema.sh"

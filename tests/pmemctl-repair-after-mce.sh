@@ -3,7 +3,7 @@
 # pmemctl repair restores pages after machine checks in mapped files on ext4 and XFS, for read(2) and for mappings.
 #
 # A page that can be read after all is kept, unless the list is trusted.
-# vm: --bare --e820 352M@512M --e820 64M@880M
+# vm: files
 # timeout: 240
 . "$(dirname "$0")/lib/test.sh"
 . "$(dirname "$0")/lib/sigbus.sh"

@@ -2,7 +2,7 @@
 # SPDX-License-Identifier: GPL-2.0
 # pmemctl repair keeps listed pages that can be read, unless they differ from the backup, and replaces no good page
 # beside a bad one, nor what another file has there, with 400 errors listed.
-# vm: --bare --e820 352M@512M
+# vm: files
 . "$(dirname "$0")/lib/test.sh"
 . "$(dirname "$0")/lib/badblocks.sh"
 . "$(dirname "$0")/lib/repair.sh"
@@ -27,8 +27,9 @@ count_listed() {
 need sfdisk filefrag jq cmp wipefs
 plan 25
 load_driver
-disk=$(e820_disk)
+disk=$(raw_disk "$(e820_ns)")
 list=$(errors_list_of "$(e820_ns)")
+wipefs -aq "/dev/$disk"
 printf 'start=2M,size=96M\nstart=320M,size=16M\n' | sfdisk -q "/dev/$disk"
 wait_for 60 test -b "/dev/${disk}p1"
 make_fs ext4 "${disk}p1"

@@ -4,119 +4,202 @@
 #
 # A page that is not repaired stays listed. A file that ends within its last page may be longer, by zeroes, and has to be cut.
 # A page that another file of XFS shares moves to a new block.
-# vm: --bare --e820 352M@512M
+# vm: files
 # timeout: 400
 . "$(dirname "$0")/lib/test.sh"
-
-# The pages of the file that get bad: the last one is not whole.
-SIZE=40000 BAD='4 9'
 
 cleanup() {
 	umount "$MNT" 2>/dev/null
 	forget_errors "$disk"
-	rm -f /tmp/right /tmp/backup /tmp/seen
+	rm -f /tmp/right /tmp/backup /tmp/killed.*
 }
 
-# clear_copy: removes the other file, after its blocks are good again.
-clear_copy() {
-	[ -e "$MNT/copy" ] || return 0
-	dd if=/dev/zero of="$MNT/copy" bs=40960 count=1 conv=notrunc status=none
-	sync -f "$MNT"
-	rm "$MNT/copy"
+# One process for all steps: in a guest, each that is started takes some 30 ms.
+cat >/tmp/killed.py <<'END'
+import errno, fcntl, os, struct, subprocess, sys
+
+FS_IOC_FIEMAP, FICLONE = 0xC020660B, 0x40049409
+disk, mount, *cases = sys.argv[1:]
+file, copy = mount + "/file", mount + "/copy"
+badblocks = f"/sys/block/{disk}/badblocks"
+right = open("/tmp/right", "rb").read()
+SIZE = len(right)
+# The pages of the file that get bad: the last one is not whole.
+BAD = [4, 9]
+
+
+class Wrong(Exception):
+    pass
+
+
+def write(path, data, offset):
+    fd = os.open(path, os.O_WRONLY | os.O_CREAT)
+    while data:
+        done = os.pwrite(fd, data, offset)
+        data, offset = data[done:], offset + done
+    os.close(fd)
+
+
+# The sector that holds this byte of the file.
+def sector_of(offset):
+    extent = bytearray(struct.pack("=QQIIII", offset, 1, 0, 0, 1, 0) + bytes(56))
+    fd = os.open(file, os.O_RDONLY)
+    fcntl.ioctl(fd, FS_IOC_FIEMAP, extent)
+    os.close(fd)
+    if struct.unpack_from("=I", extent, 20)[0] != 1:
+        raise Wrong(f"byte {offset} of the file has no block")
+    logical, physical = struct.unpack_from("=QQ", extent, 32)
+    return (physical + offset - logical) // 512
+
+
+def listed():
+    return [tuple(map(int, line.split())) for line in open(badblocks)]
+
+
+# Removes the other file, after its blocks are good again.
+def clear_copy():
+    if os.path.exists(copy):
+        write(copy, bytes(40960), 0)
+        os.sync()
+        os.unlink(copy)
+
+
+# Makes the pages bad. Their contents are not the backup's any more. If it is shared, another file has them as well.
+def make_bad(shared):
+    clear_copy()
+    write(file, right, 0)
+    os.truncate(file, SIZE)
+    for page in BAD:
+        write(file, b"x", page * 4096 + 10)
+    if shared:
+        source, target = os.open(file, os.O_RDONLY), os.open(copy, os.O_WRONLY | os.O_CREAT | os.O_EXCL)
+        fcntl.ioctl(target, FICLONE, source)
+        os.close(source)
+        os.close(target)
+    os.sync()
+    for page in BAD:
+        with open(badblocks, "w") as bad:
+            bad.write(f"{sector_of(page * 4096)} 8\n")
+
+
+def run(*command):
+    with open("/tmp/killed.output", "w") as output:
+        return subprocess.run(command, stdout=output, stderr=output).returncode
+
+
+# Repairs the file, under the command.
+def repair(*command):
+    return run(*command, "pmemctl", "repair", "--trust-list", "--force", file, "--from", "/tmp/backup")
+
+
+def output():
+    return open("/tmp/killed.output", errors="replace").read()
+
+
+# The contents of the file, with zeroes in place of pages that can't be read.
+def seen():
+    fd = os.open(file, os.O_RDONLY)
+    size = os.fstat(fd).st_size
+    data = b""
+    for start in range(0, size, 4096):
+        page = b""
+        want = min(4096, size - start)
+        try:
+            while len(page) < want:
+                more = os.pread(fd, want - len(page), start + len(page))
+                if not more:
+                    raise Wrong(f"the file ends at {start + len(page)}, not at {size}")
+                page += more
+        except OSError as error:
+            if error.errno != errno.EIO:
+                raise
+            page = bytes(want)
+        data += page
+    os.close(fd)
+    return data
+
+
+# Each page is listed, or is that of the backup.
+def check_state():
+    data = seen()
+    if len(data) < SIZE:
+        raise Wrong("the file is too short")
+    for page in range((SIZE + 4095) // 4096):
+        start, end = page * 4096, min((page + 1) * 4096, SIZE)
+        if data[start:end] == right[start:end]:
+            continue
+        sector = sector_of(start)
+        if not any(first <= sector < first + count for first, count in listed()):
+            raise Wrong(f"page {page}, at sector {sector}, is wrong, and not listed: {listed()}")
+    if data[SIZE:].strip(b"\0"):
+        raise Wrong("the file is longer, and not by zeroes")
+
+
+# Kills it at the first, second … such call, until it has no more of them; returns how many it had.
+def kill_at_each(call, shared):
+    number, killed = 0, None
+    while killed != 0:
+        number += 1
+        make_bad(shared)
+        killed = repair("strace", "-f", "-qq", "-o", "/dev/null", "-e", f"trace={call}", "-e", f"inject={call}:signal=KILL:when={number}")
+        # strace ends as the program does.
+        if killed not in (0, -9, 137):
+            raise Wrong(f"at call {number} it was not killed, but failed (status {killed}):\n{output()}")
+        check_state()
+        if os.stat(file).st_size != SIZE:
+            os.truncate(file, SIZE)
+        if repair() != 0:
+            raise Wrong(f"after SIGKILL at call {number} (status {killed}):\n{output()}")
+        if open(file, "rb").read() != right:
+            raise Wrong(f"after SIGKILL at call {number} and a repair, the file is not that of the backup")
+        if run("pmemctl", "errors", file) != 0:
+            raise Wrong(f"after SIGKILL at call {number} and a repair, it has errors:\n{output()}")
+        if not shared and listed():
+            raise Wrong(f"after SIGKILL at call {number} and a repair, these are listed: {listed()}")
+    if number == 1:
+        raise Wrong(f"it has no such call: {call}")
+    return number - 1
+
+
+for case in cases:
+    shared, call = case.startswith("shared-"), case.removeprefix("shared-")
+    try:
+        result = f"killed {kill_at_each(call, shared)} times"
+        open(f"/tmp/killed.{case}.good", "w").close()
+    except (Wrong, OSError) as error:
+        result = str(error)
+    with open(f"/tmp/killed.{case}", "w") as text:
+        print(result, file=text)
+clear_copy()
+END
+
+# killed_at_each CASE: how this case went.
+killed_at_each() {
+	cat "/tmp/killed.$1"
+	test -e "/tmp/killed.$1.good"
 }
 
-# make_bad: makes the pages bad. Their contents are not the backup's any more. With $shared, another file has them as well.
-make_bad() {
-	clear_copy
-	dd if=/tmp/right of="$file" bs=$SIZE conv=notrunc status=none
-	truncate -s $SIZE "$file"
-	for page in $BAD; do
-		printf x | dd of="$file" bs=1 seek=$((page * 4096 + 10)) conv=notrunc status=none
-	done
-	[ -z "$shared" ] || cp --reflink=always "$file" "$MNT/copy"
-	sync -f "$MNT"
-	for page in $BAD; do
-		echo "$(sector_of "$file" $((page * 4096))) 8" >"/sys/block/$disk/badblocks"
-	done
-}
-
-# repair [COMMAND…]: repairs the file, under the command.
-repair() {
-	"$@" pmemctl repair --trust-list --force "$file" --from /tmp/backup >/tmp/output 2>&1
-}
-
-# is_listed SECTOR: it is bad, alone or with its neighbours.
-is_listed() {
-	awk -v at="$1" '$1 <= at && at < $1 + $2 { found = 1 } END { exit !found }' "/sys/block/$disk/badblocks"
-}
-
-# check_state: each page is listed, or is that of the backup.
-check_state() {
-	rm -f /tmp/seen
-	# It fails because of the bad pages, and goes on behind them.
-	dd if="$file" of=/tmp/seen bs=4096 conv=noerror,sync status=none 2>/dev/null
-	[ "$(stat -c %s /tmp/seen)" -ge $SIZE ] || {
-		echo "the file is too short"
-		return 1
-	}
-	for page in $(cmp -l /tmp/seen /tmp/right 2>/dev/null | awk '{ print int(($1 - 1) / 4096) }' | uniq); do
-		is_listed "$(sector_of "$file" $((page * 4096)))" || {
-			echo "page $page, at sector $(sector_of "$file" $((page * 4096))), is wrong, and not listed:"
-			cat "/sys/block/$disk/badblocks"
-			return 1
-		}
-	done
-	tail -c +$((SIZE + 1)) /tmp/seen | tr -d '\0' | cmp - /dev/null
-}
-
-# kill_at_each CALL: kills it at the first, second … such call, until it has no more of them.
-kill_at_each() {
-	number=0 killed=1
-	until [ $killed = 0 ]; do
-		number=$((number + 1)) killed=0
-		make_bad
-		repair strace -f -qq -o /dev/null -e trace="$1" -e inject="$1:signal=KILL:when=$number" || killed=$?
-		case $killed in
-		0 | 137) ;;
-		*)
-			echo "at call $number it was not killed, but failed (status $killed):"
-			cat /tmp/output
-			return 1
-			;;
-		esac
-		check_state || return
-		[ "$(stat -c %s "$file")" = $SIZE ] || truncate -s $SIZE "$file"
-		repair || {
-			echo "after SIGKILL at call $number (status $killed):"
-			cat /tmp/output
-			return 1
-		}
-		cmp /tmp/right "$file" || return
-		pmemctl errors "$file" || return
-		[ -n "$shared" ] || cmp "/sys/block/$disk/badblocks" /dev/null || return
-	done
-	echo "killed $((number - 1)) times"
-	[ $number -gt 1 ]
-}
-
-need strace
+need strace python3
 plan 6
 load_driver
 disk=$(e820_disk)
-dd if=/dev/urandom of=/tmp/right bs=$SIZE count=1 status=none
+dd if=/dev/urandom of=/tmp/right bs=40000 count=1 status=none
 cp /tmp/right /tmp/backup
 for type in ext4 xfs; do
 	wipefs -aq "/dev/$disk"
 	make_fs $type "$disk"
 	mount_dax "$disk"
-	file=$MNT/file shared=
+	rm -f /tmp/killed.pwrite64* /tmp/killed.ftruncate*
+	case $type in
+	ext4) set -- pwrite64 ftruncate ;;
+	xfs) set -- pwrite64 ftruncate shared-pwrite64 shared-ioctl ;;
+	esac
+	python3 /tmp/killed.py "$disk" "$MNT" "$@"
 	for call in pwrite64 ftruncate; do
-		check "$type: killed at each $call" kill_at_each $call
+		check "$type: killed at each $call" killed_at_each $call
 	done
 	[ $type = ext4 ] || for call in pwrite64 ioctl; do
-		shared=1
-		check "$type: shared blocks: killed at each $call" kill_at_each $call
+		check "$type: shared blocks: killed at each $call" killed_at_each shared-$call
 	done
-	clear_copy
 	umount "$MNT"
 done

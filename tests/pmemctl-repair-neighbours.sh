@@ -1,7 +1,7 @@
 #!/bin/sh
 # SPDX-License-Identifier: GPL-2.0
 # pmemctl repair also writes what only the page cache has of pages around a bad one, whose writeback has failed with it.
-# vm: --bare --e820 352M@512M
+# vm: files
 . "$(dirname "$0")/lib/test.sh"
 . "$(dirname "$0")/lib/badblocks.sh"
 
@@ -80,7 +80,7 @@ old_file() {
 [ "$DRIVER" = rust_pmem ] || skip_all "nd_pmem has no errors/list"
 need cmp wipefs sfdisk filefrag
 load_driver
-disk=$(disk_of "$(e820_ns)")
+disk=$(raw_disk "$(e820_ns)")
 list=$(errors_list_of "$(e820_ns)")
 heals=/sys/block/$disk/errors/overwrite_heals
 plan 83

@@ -3,7 +3,7 @@
 # pmemctl repair loses nothing that only the page cache has, and keeps a file's capabilities.
 #
 # The bus has no command to clear errors, so that writes of listed pages fail.
-# vm: --bare --nvdimm size=96M
+# vm: three
 . "$(dirname "$0")/lib/test.sh"
 . "$(dirname "$0")/lib/badblocks.sh"
 . "$(dirname "$0")/lib/repair.sh"
@@ -28,8 +28,8 @@ capabilities() {
 
 [ "$DRIVER" = rust_pmem ] || skip_all "nd_pmem has no errors/list"
 need filefrag jq cmp wipefs setfattr getfattr sfdisk
-load_driver
-disk=$(disk_of "$(nfit_ns)")
+load_driver_anew
+disk=$(raw_disk "$(nfit_ns)")
 list=$(errors_list_of "$(nfit_ns)")
 size=$(blockdev --getsize64 "/dev/$disk")
 file=$MNT/file

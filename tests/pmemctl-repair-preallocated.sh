@@ -3,7 +3,7 @@
 # pmemctl repair repairs every bad page of a preallocated file, although its writes convert the unwritten extents around them.
 #
 # Blocks that are preallocated behind the end of a file remain, although the repair of its last page truncates it.
-# vm: --bare --e820 352M@512M
+# vm: files
 # timeout: 240
 . "$(dirname "$0")/lib/test.sh"
 

@@ -3,7 +3,7 @@
 # pmemctl repair refuses unsafe targets with a reason and without any change, also if the file changes meanwhile.
 #
 # Covers shared blocks, and memory whose poison cannot be cleared.
-# vm: --bare --e820 352M@512M --nvdimm size=64M,labels
+# vm: files
 # timeout: 300
 . "$(dirname "$0")/lib/test.sh"
 

@@ -1,7 +1,7 @@
 #!/bin/sh
 # SPDX-License-Identifier: GPL-2.0
 # pmemctl repair refuses a file on the origin of a snapshot, which a write over a bad block makes invalid.
-# vm: --bare --e820 352M@512M
+# vm: files
 . "$(dirname "$0")/lib/test.sh"
 . "$(dirname "$0")/lib/stack.sh"
 

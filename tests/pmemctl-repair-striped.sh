@@ -1,7 +1,7 @@
 #!/bin/sh
 # SPDX-License-Identifier: GPL-2.0
 # pmemctl repair of a file on a striped volume over two partitions repairs the right bytes of the disk and no others.
-# vm: --bare --e820 352M@512M
+# vm: files
 . "$(dirname "$0")/lib/test.sh"
 
 CHUNK=65536
@@ -24,12 +24,13 @@ page_checksum() {
 	dd if="/dev/$disk" iflag=direct,skip_bytes skip="$1" bs=4096 count=1 status=none | cksum
 }
 
-need sfdisk dmsetup filefrag jq
+need sfdisk dmsetup filefrag jq wipefs
 modprobe dm-mod
 plan 9
 load_driver
 disk=$(e820_disk)
 mkdir -p "$MNT"
+wipefs -aq "/dev/$disk"
 printf 'start=2M,size=40M\nstart=46M,size=40M\n' | sfdisk -q "/dev/$disk"
 wait_for 60 test -b "/dev/${disk}p2"
 dmsetup create stripes --table "0 $((80 * 2048)) striped 2 $((CHUNK / 512)) /dev/${disk}p1 0 /dev/${disk}p2 0"

@@ -4,7 +4,7 @@
 # SIGKILL.
 #
 # It works beside other I/O, and leaves scrubbing to a platform that does it.
-# vm: --bare --append memmap=128M$512M
+# vm: provider
 # timeout: 240
 . "$(dirname "$0")/lib/test.sh"
 . "$(dirname "$0")/lib/schema.sh"

@@ -2,7 +2,7 @@
 # SPDX-License-Identifier: GPL-2.0
 # pmemctl swap-driver does nothing while the disk has a holder, and names each one; a free disk is moved.
 # kernel: device_dax
-# vm: --nvdimm size=512M,labels --nvdimm size=32M --e820 32M@512M --cpus 2
+# vm: labels 2
 . "$(dirname "$0")/lib/test.sh"
 . "$(dirname "$0")/lib/schema.sh"
 

@@ -3,7 +3,7 @@
 # pmemctl swap-driver keeps badblocks and the read-only state, and rolls back if the other driver fails to bind.
 #
 # --dry-run and bad arguments change nothing.
-# vm: --bare --append memmap=128M$512M
+# vm: provider
 # expect-splat: at sysfs_kf_seq_show+
 . "$(dirname "$0")/lib/test.sh"
 . "$(dirname "$0")/lib/provider.sh"

@@ -3,7 +3,7 @@
 # After a power cut, data that was stored through MAP_SYNC and flushed in user space is there, and so is fsynced data.
 #
 # No system call follows the stores. The file systems are consistent.
-# vm: --nvdimm size=512M,labels --nvdimm size=32M --e820 32M@512M
+# vm: labels
 . "$(dirname "$0")/lib/test.sh"
 
 cleanup() {

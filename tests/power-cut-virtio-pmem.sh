@@ -5,16 +5,16 @@
 # Eight processes increment a counter in a page of their own, make it durable, and then write it to an NVDIMM, whose stores
 # are never lost. The host loses its page cache at the cut, in random pages, except data that a flush has made durable.
 # timeout: 300
-# vm: --bare --virtio-pmem size=32M,volatile-cache --virtio-pmem size=64M,volatile-cache --virtio-pmem size=304M,volatile-cache --nvdimm size=16M --cpus 2
+# vm: volatile 2
 . "$(dirname "$0")/lib/test.sh"
 . "$(dirname "$0")/lib/fs.sh"
 
 WRITERS=8
 
-# disk_with MIB: the name of the disk of this size. A namespace on virtio-pmem is as large as its region.
+# disk_with MIB: the name of the disk of virtio-pmem of this size. A namespace there is as large as its region.
 disk_with() {
-	for size in /sys/block/pmem*/size; do
-		[ "$(cat "$size")" != $(($1 << 11)) ] || basename "$(dirname "$size")"
+	for namespace in $(namespaces virtio-pmem); do
+		[ "$(cat "$ND/$namespace/size")" != $(($1 << 20)) ] || disk_of "$namespace"
 	done
 }
 
@@ -119,12 +119,17 @@ check_counters() {
 need python3
 modprobe -a ext4 xfs
 load_driver
-NVDIMM=$(disk_with 16)
-RAW=$(disk_with 32) EXT4=$(disk_with 64) XFS=$(disk_with 304)
+NVDIMM=$(plain_disk)
+RAW=$(disk_with 32) EXT4=$(disk_with 96) XFS=$(disk_with 304)
 slot=0
 case $STAGE in
 1)
 	plan 3
+	# No counters of another test.
+	for disk in "$NVDIMM" "$RAW"; do
+		blkdiscard -f -z -l 1M "/dev/$disk"
+		sync "/dev/$disk"
+	done
 	mkdir -p /tmp/ext4 /tmp/xfs
 	make_fs ext4 "$EXT4"
 	make_fs xfs "$XFS"

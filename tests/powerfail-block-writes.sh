@@ -2,7 +2,7 @@
 # SPDX-License-Identifier: GPL-2.0
 # Data that a block device has acknowledged as durable is on the medium; unbind and handover leave nothing behind.
 # soak
-# vm: --cpu max --bare --nvdimm size=64M --powerfail range=64M@4G --cpus 2
+# vm: powerfail-nvdimm 2
 . "$(dirname "$0")/lib/test.sh"
 . "$(dirname "$0")/lib/powerfail.sh"
 
@@ -19,7 +19,7 @@ need_both_drivers
 need pmemctl
 plan 11
 load_driver
-disk=/dev/$(disk_of "$(nfit_ns)")
+disk=/dev/$(raw_disk "$(nfit_ns)")
 head -c 64k /dev/urandom >/tmp/data
 watch_stores
 write oflag=direct

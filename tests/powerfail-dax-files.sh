@@ -2,12 +2,14 @@
 # SPDX-License-Identifier: GPL-2.0
 # Data of DAX files that was acknowledged as durable is on the medium, and with it the journal that finds it.
 # soak
-# vm: --cpu max --bare --nvdimm size=384M --powerfail range=384M@4G --cpus 2
+# timeout: 300
+# vm: powerfail-nvdimm 2
 . "$(dirname "$0")/lib/test.sh"
 . "$(dirname "$0")/lib/powerfail.sh"
 
 cleanup() {
 	umount $MNT 2>/dev/null
+	raw_disk "$(nfit_ns)" >/dev/null
 }
 
 # test_files TYPE OPTIONS OF mkfs…

@@ -2,8 +2,7 @@
 # SPDX-License-Identifier: GPL-2.0
 # On memory with flush hints, FUA writes are durable without an fsync.
 # soak
-# The guest is this test's own: after another one, the plugin follows the stores that fill the memory.
-# vm: --cpu max --bare --append memmap=96M$512M --powerfail range=96M@512M --cpus 2
+# vm: powerfail-provider 2
 . "$(dirname "$0")/lib/test.sh"
 . "$(dirname "$0")/lib/provider.sh"
 . "$(dirname "$0")/lib/powerfail.sh"
@@ -15,7 +14,8 @@ write_async() {
 
 plan 5
 need fio
-provide dimm=1
+# The plugin of a guest that another test has used already follows stores: keep=1 does not fill the memory.
+provide dimm=1 keep=1
 is "FUA is passed to the driver" "$(cat "/sys/block/$DISK/queue/fua")" 1
 watch_stores
 write_async --sync=none

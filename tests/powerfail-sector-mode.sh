@@ -2,7 +2,7 @@
 # SPDX-License-Identifier: GPL-2.0
 # Sectors of a BTT that were acknowledged as durable are on the medium, with the map that finds them.
 # soak
-# vm: --cpu max --bare --nvdimm size=64M --powerfail range=64M@4G --cpus 2
+# vm: powerfail-nvdimm 2
 . "$(dirname "$0")/lib/test.sh"
 . "$(dirname "$0")/lib/powerfail.sh"
 
@@ -12,7 +12,7 @@ cleanup() {
 
 plan 5
 load_driver
-raw=/dev/$(disk_of "$(nfit_ns)")
+raw=/dev/$(raw_disk "$(nfit_ns)")
 watch_stores
 dd if=/dev/zero of="$raw" bs=4k count=1 oflag=direct
 is "a plain write is seen" "$(undurable)" 64

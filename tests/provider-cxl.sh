@@ -2,7 +2,7 @@
 # SPDX-License-Identifier: GPL-2.0
 # CXL memory supports raw, fsdax and sector namespaces and MAP_SYNC, and comes back with its data after a reboot.
 # compare
-# vm: --bare --cxl size=256M
+# vm: cxl
 # timeout: 300
 . "$(dirname "$0")/lib/test.sh"
 . "$(dirname "$0")/lib/provider-rows.sh"
@@ -14,6 +14,8 @@ FILE=256K
 
 cleanup() {
 	umount $MNT 2>/dev/null
+	unload_driver
+	remove_cxl_regions
 }
 
 need cxl ndctl
@@ -28,13 +30,16 @@ make_one() {
 
 if [ "$STAGE" -eq 1 ]; then
 	plan 25
+	! driver_loaded || unload_driver
+	remove_cxl_regions
 	load_driver
 	check "a region is made" make_cxl_region 256M $UUID
 	region=$(region_of CXL)
-	record "CXL: dimm" "$(cat "$ND"/nmem*/devtype "$ND"/nmem*/commands | xargs)"
-	ndctl disable-region all >/dev/null 2>&1
-	check "its labels are made empty" ndctl init-labels -f all
-	ndctl enable-region all >/dev/null 2>&1
+	IFS=, read -r dimm _ <"$ND/$region/mapping0"
+	record "CXL: dimm" "$(cat "$ND/$dimm/devtype" "$ND/$dimm/commands" | xargs)"
+	ndctl disable-region -b CXL all >/dev/null 2>&1
+	check "its labels are made empty" ndctl init-labels -f -b CXL all
+	ndctl enable-region -b CXL all >/dev/null 2>&1
 	settle
 	make_one -m fsdax -M mem
 	record_bus CXL "$(cxl_ns)"
@@ -52,17 +57,18 @@ if [ "$STAGE" -eq 1 ]; then
 else
 	plan 8
 	load_driver
+	others=$(cd /dev && echo pmem*)
 	check "the region is made again" make_cxl_region 256M $UUID
 	wait_for 30 are_namespaces CXL 3
 	settle
 	record "nodes" "$(cd /dev && echo pmem*)"
-	record "namespaces" "$(ndctl list -N | jq -r 'sort_by(.dev)[] | "\(.dev) \(.mode) \(.map) \(.size) \(.blockdev)"')"
-	disk=$(ndctl list -N | jq -r '.[] | select(.mode == "fsdax").blockdev')
+	record "namespaces" "$(ndctl list -N -b CXL | jq -r 'sort_by(.dev)[] | "\(.dev) \(.mode) \(.map) \(.size) \(.blockdev)"')"
+	disk=$(ndctl list -N -b CXL | jq -r '.[] | select(.mode == "fsdax").blockdev')
 	check "fsdax: mounted" mount_dax "$disk"
 	check "fsdax: its file" pmem-io map-verify --sync $MNT/file --seed 8
 	umount $MNT
-	check "raw: its data" pmem-io verify --direct --length $BYTES "/dev/$(ndctl list -N | jq -r '.[] | select(.mode == "raw").blockdev')" --seed 7
-	check "sector: its data" pmem-io verify --direct --length $BYTES "/dev/$(ndctl list -N | jq -r '.[] | select(.mode == "sector").blockdev')" --seed 7
-	ndctl destroy-namespace -f all >/dev/null 2>&1
-	is "all are destroyed: nodes" "$(cd /dev && echo pmem*)" "pmem*"
+	check "raw: its data" pmem-io verify --direct --length $BYTES "/dev/$(ndctl list -N -b CXL | jq -r '.[] | select(.mode == "raw").blockdev')" --seed 7
+	check "sector: its data" pmem-io verify --direct --length $BYTES "/dev/$(ndctl list -N -b CXL | jq -r '.[] | select(.mode == "sector").blockdev')" --seed 7
+	ndctl destroy-namespace -f -b CXL all >/dev/null 2>&1
+	is "all are destroyed: nodes" "$(cd /dev && echo pmem*)" "$others"
 fi

@@ -2,7 +2,7 @@
 # SPDX-License-Identifier: GPL-2.0
 # A hot-added NVDIMM and virtio-pmem device get their disks without any command, while another disk is in use.
 # compare
-# vm: --bare --nvdimm size=64M --slots 1 --cpus 2
+# vm: hotplug 2
 . "$(dirname "$0")/lib/test.sh"
 . "$(dirname "$0")/lib/provider-rows.sh"
 
@@ -69,7 +69,7 @@ check "an NVDIMM is added" host add nvdimm size=64M
 added=$(wait_for_namespace ACPI.NFIT 2)
 test_added NVDIMM "$added"
 check "a virtio-pmem device is added" host add virtio-pmem size=64M
-added=$(wait_for_namespace virtio-pmem 1)
+added=$(wait_for_namespace virtio-pmem 2)
 test_added virtio-pmem "$added"
 touch /tmp/provider-hotplug.stop
 wait $worker

@@ -3,7 +3,7 @@
 # NVDIMM and e820 memory have the recorded sysfs attributes, work in each mode, and keep their data.
 # compare
 # kernel: device_dax
-# vm: --bare --nvdimm size=64M --e820 64M@512M
+# vm: three
 # timeout: 180
 . "$(dirname "$0")/lib/test.sh"
 . "$(dirname "$0")/lib/provider-rows.sh"
@@ -11,10 +11,16 @@
 cleanup() {
 	umount $MNT 2>/dev/null
 	modprobe -r device_dax dax_pmem
+	for namespace in "$(nfit_ns)" "$(e820_ns)"; do
+		raw_disk "$namespace" >/dev/null
+	done
 }
 
 plan 90
-load_driver
+load_driver_anew
+for namespace in "$(nfit_ns)" "$(e820_ns)"; do
+	raw_disk "$namespace" >/dev/null
+done
 modprobe device_dax
 check_provider NVDIMM "$(nfit_ns)"
 check_sector_mode NVDIMM "$(nfit_ns)"

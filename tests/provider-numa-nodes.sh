@@ -2,7 +2,7 @@
 # SPDX-License-Identifier: GPL-2.0
 # With several providers on two NUMA nodes, each disk has the node of its memory, and all work at the same time.
 # compare
-# vm: --bare --nvdimm size=32M --nvdimm size=32M,node=1 --e820 32M@256M --e820 32M@768M --virtio-pmem size=32M --cpus 2
+# vm: numa 2
 . "$(dirname "$0")/lib/test.sh"
 . "$(dirname "$0")/lib/provider-rows.sh"
 

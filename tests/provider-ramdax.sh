@@ -3,7 +3,7 @@
 # ramdax adds labels to e820 memory: namespaces of each mode coexist and come back after reloads of driver and ramdax.
 # compare
 # kernel: device_dax
-# vm: --bare --e820 256M@512M
+# vm: ramdax
 # timeout: 180
 . "$(dirname "$0")/lib/test.sh"
 . "$(dirname "$0")/lib/provider-rows.sh"
@@ -34,7 +34,7 @@ list_all() {
 }
 
 plan 49
-rmmod nd_e820 2>/dev/null || :
+remove_providers
 load_driver
 check "ramdax has the memory" bind_ramdax
 region=$(region_of ramdax)

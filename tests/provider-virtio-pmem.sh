@@ -5,7 +5,7 @@
 # To write in sector mode, nd_btt would have to wait for the host with a spinlock held.
 # compare
 # kernel: device_dax
-# vm: --bare --virtio-pmem size=64M
+# vm: three
 # timeout: 180
 . "$(dirname "$0")/lib/test.sh"
 . "$(dirname "$0")/lib/provider-rows.sh"
@@ -13,12 +13,23 @@
 cleanup() {
 	umount $MNT 2>/dev/null
 	modprobe -r device_dax dax_pmem
+	release_dax_devices
+	raw_disk "$namespace" >/dev/null
 }
 
+# Without other memory: nd_pmem would grant MAP_SYNC after that was unbound (patches/0003).
+load_providers() {
+	modprobe virtio_pmem
+}
+
+need dmsetup
 plan 44
+remove_providers
+hold_freed_dax_devices
 load_driver
 modprobe device_dax
 namespace=$(virtio_ns)
+raw_disk "$namespace" >/dev/null
 check_provider virtio-pmem "$namespace"
 change_mode virtio-pmem "$namespace" sector
 record "sector: read-only" "$(cat "/sys/block/$disk/ro")"

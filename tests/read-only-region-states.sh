@@ -2,9 +2,9 @@
 # SPDX-License-Identifier: GPL-2.0
 # A region that is or becomes read-only, or writable again, makes its disk follow in every state, as recorded.
 #
-# The NVDIMM is not armed. States: idle, open, mounted, sector mode. The platform saves CPU caches (eADR).
+# The NVDIMM, the one without labels, is not armed. States: idle, open, mounted, sector mode. The platform saves CPU caches (eADR).
 # compare
-# vm: --bare --nvdimm size=64M,unarmed --persistence cpu
+# vm: eadr
 . "$(dirname "$0")/lib/test.sh"
 . "$(dirname "$0")/lib/rows.sh"
 
@@ -31,9 +31,16 @@ add_log_row() {
 	dmesg -C
 }
 
+cleanup() {
+	umount $MNT 2>/dev/null
+	raw_disk "$namespace" >/dev/null
+}
+
+# The region is as the platform makes it.
+remove_providers
 load_driver
-namespace=$(nfit_ns)
-region=$(nfit_region)
+namespace=$(plain_namespace)
+region=$(region_of_namespace "$namespace")
 disk=$(disk_of "$namespace")
 dmesg -C
 add_state_row "unarmed"

@@ -3,7 +3,8 @@
 # On a CPU without fast strings (ERMS), a read of memory that fails is an error as well, and others get all bytes.
 #
 # The kernel has no copy that survives a fault there: nd_pmem ends in an oops.
-# vm: --bare --cpu max,vendor=GenuineIntel,family=6,model=106,erms=off --append memmap=128M$512M
+# quick
+# vm: no-erms
 . "$(dirname "$0")/lib/test.sh"
 . "$(dirname "$0")/lib/nvme-target.sh"
 . "$(dirname "$0")/lib/provider.sh"

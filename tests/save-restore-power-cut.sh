@@ -4,7 +4,7 @@
 # mount.
 #
 # e820 memory and virtio-pmem. Each restored error affects one page, as before.
-# vm: --bare --nvdimm size=64M --e820 64M@512M --virtio-pmem size=64M
+# vm: three
 # timeout: 180
 . "$(dirname "$0")/lib/test.sh"
 . "$(dirname "$0")/lib/save-restore.sh"
@@ -16,8 +16,8 @@ cleanup() {
 [ "$DRIVER" = rust_pmem ] || skip_all "C lists machine checks on memory of the NFIT alone"
 load_driver
 mount_state_dir "$(plain_disk)"
-e820=$(e820_disk)
-virtio=$(disk_of "$(virtio_ns)")
+e820=$(raw_disk "$(e820_ns)")
+virtio=$(raw_disk "$(virtio_ns)")
 
 case $STAGE in
 1)

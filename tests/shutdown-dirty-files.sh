@@ -4,10 +4,10 @@
 #
 # The file systems are consistent afterwards.
 # compare
-# quick
-# vm: --nvdimm size=512M,labels --nvdimm size=32M --e820 32M@512M --cpus 2
+# vm: labels 2
 # timeout: 240
 . "$(dirname "$0")/lib/test.sh"
+. "$(dirname "$0")/lib/busy.sh"
 
 cleanup() {
 	umount $MNT /tmp/cached 2>/dev/null
@@ -30,11 +30,13 @@ start_load() {
 	pmem-io fill --no-sync "/tmp/cached/$1" --seed "$2"
 	pmem-io fill --direct --no-sync --offset 4M --length 2M "/dev/$raw" --seed "$2"
 	fio --name=busy --directory=$MNT --rw=randwrite --bs=4k --size=4M --ioengine=sync --time_based --runtime=900 >/dev/null 2>&1 &
-	busy=$!
+	busy=$! fio_pid=$! fio_path=$MNT
+	wait_for 60 fio_is_at_work
 	fio --name=busy --filename="/dev/$raw" --allow_file_create=0 --direct=1 --offset=8M --size=4M --rw=randwrite --bs=4k --ioengine=libaio --iodepth=4 \
 		--time_based --runtime=900 >/dev/null 2>&1 &
-	busy="$busy $!"
-	sleep 2
+	busy="$busy $!" fio_pid=$! fio_path=/dev/$raw
+	wait_for 60 fio_is_at_work
+	sleep 0.5
 }
 
 all_busy() {

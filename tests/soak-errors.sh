@@ -9,7 +9,7 @@
 # SEED selects the addresses, ERRORS is their number: make soak SEED=7 ERRORS=100
 #
 # soak
-# vm: --bare --nvdimm size=32M --virtio-pmem size=96M,id=ext4 --virtio-pmem size=304M,id=xfs --cpus 2
+# vm: volatile 2
 # timeout: 900
 . "$(dirname "$0")/lib/test.sh"
 
@@ -41,12 +41,15 @@ seeded() {
 	}
 }
 
-# find_disks: sets DISK_ext4, DISK_xfs, and START_… to their physical addresses. The larger one gets XFS.
+# find_disks: sets DISK_ext4, DISK_xfs, and START_… to their physical addresses: the disks of 96 MiB and of 304 MiB.
 find_disks() {
 	for namespace in $(namespaces virtio-pmem); do
 		disk=$(disk_of "$namespace")
-		fs=xfs
-		[ "$(cat "/sys/block/$disk/size")" -gt 409600 ] || fs=ext4
+		case $(($(cat "$ND/$namespace/size") >> 20)) in
+		96) fs=ext4 ;;
+		304) fs=xfs ;;
+		*) continue ;;
+		esac
 		eval "DISK_$fs=$disk START_$fs=$(($(cat "$ND/$namespace/resource")))"
 	done
 }

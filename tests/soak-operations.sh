@@ -8,7 +8,7 @@
 #
 # With slab_debug=U, slab caches are not merged and keep no objects for each processor: their counts are exact.
 # soak
-# vm: --bare --append memmap=256M$512M --append vm_debug=- --append page_poison=0 --append init_on_alloc=1 --append slab_debug=U --cpus 4
+# vm: no-debug 4
 # expect-splat: Internal error xfs_trans_cancel
 # expect-splat: WARN() < xfs_dax_failure_fn
 # timeout: 36000

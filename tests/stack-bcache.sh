@@ -2,8 +2,7 @@
 # SPDX-License-Identifier: GPL-2.0
 # bcache works with pmem as the writeback cache of a slower disk, and as the backing device of a cache.
 # compare
-# quick
-# vm: --nvdimm size=512M,labels --nvdimm size=32M --e820 32M@512M
+# vm: labels
 . "$(dirname "$0")/lib/test.sh"
 . "$(dirname "$0")/lib/stack.sh"
 

@@ -2,7 +2,7 @@
 # SPDX-License-Identifier: GPL-2.0
 # dm-crypt, LUKS and plain, works without DAX and leaves no plaintext on the disk.
 # compare
-# vm: --nvdimm size=512M,labels --nvdimm size=32M --e820 32M@512M
+# vm: labels
 . "$(dirname "$0")/lib/test.sh"
 . "$(dirname "$0")/lib/stack.sh"
 
@@ -26,7 +26,7 @@ open_plain() {
 
 plan 18
 load_driver
-disk=$(labelled_disk -m fsdax -M dev -s 80M)
+disk=$(labelled_disk -m fsdax -M dev -s 48M)
 seq 1000 | head -c 32 >$tmp.key
 for type in luks plain; do
 	clean_disk "$disk"

@@ -3,8 +3,7 @@
 # dm-linear and dm-stripe over two namespaces support DAX and MAP_SYNC, and each byte is at the place given by the
 # table.
 # compare
-# vm: --nvdimm size=512M,labels --nvdimm size=32M --e820 32M@512M
-# quick
+# vm: labels
 . "$(dirname "$0")/lib/test.sh"
 . "$(dirname "$0")/lib/stack.sh"
 

@@ -3,7 +3,7 @@
 # dm-writecache with pmem as the cache keeps its data over a reload of the driver, and a flush writes it to the slow
 # disk.
 # compare
-# vm: --nvdimm size=512M,labels --nvdimm size=32M --e820 32M@512M
+# vm: labels
 . "$(dirname "$0")/lib/test.sh"
 . "$(dirname "$0")/lib/stack.sh"
 

@@ -2,7 +2,7 @@
 # SPDX-License-Identifier: GPL-2.0
 # An LVM volume over two namespaces supports DAX, grows while mounted, and is found again after a reload of the driver.
 # compare
-# vm: --nvdimm size=512M,labels --nvdimm size=32M --e820 32M@512M
+# vm: labels
 . "$(dirname "$0")/lib/test.sh"
 . "$(dirname "$0")/lib/stack.sh"
 

@@ -2,7 +2,7 @@
 # SPDX-License-Identifier: GPL-2.0
 # RAID 0 and RAID 1 over two namespaces survive a reload of the driver; a mirror runs degraded and resynchronises.
 # compare
-# vm: --nvdimm size=512M,labels --nvdimm size=32M --e820 32M@512M
+# vm: labels
 . "$(dirname "$0")/lib/test.sh"
 . "$(dirname "$0")/lib/stack.sh"
 

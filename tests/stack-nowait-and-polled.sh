@@ -1,7 +1,7 @@
 #!/bin/sh
 # SPDX-License-Identifier: GPL-2.0
 # Below device mapper, md, loop, bcache and the NVMe target, nowait requests over bad pages succeed and polled ones are refused.
-# vm: --bare --append memmap=128M$512M --cpus 2
+# vm: provider 2
 # timeout: 300
 . "$(dirname "$0")/lib/test.sh"
 . "$(dirname "$0")/lib/provider.sh"
@@ -40,7 +40,7 @@ is_refused() {
 # stack_rows NAME DISK: 4 subtests. BAD is a range of the first namespace below the whole of this disk.
 stack_rows() {
 	provider bad "$BAD"
-	check "$1: requests that must not wait, over bad pages" fio_verify "/dev/$2" --size=8M
+	check "$1: requests that must not wait, over bad pages" fio_verify "/dev/$2"
 	is_empty "$1: the bad pages are repaired" badblocks_of "$FIRST"
 	is "$1: it can't be polled" "$(queue_attributes "$2" io_poll)" io_poll:0
 	check "$1: polled requests are refused" is_refused fio_verify "/dev/$2" --size=1M --hipri
@@ -57,7 +57,7 @@ plan 49
 provide nr_regions=2 size=$((128 << 20)) pages=1
 FIRST=$DISK
 SECOND=$(disk_of "$(namespaces pmem_provider | sed -n 2p)")
-BAD=4M+1M
+BAD=1M+1M
 mkdir -p "$MNT"
 
 dm_create volume "0 65536 linear /dev/$FIRST 0"
@@ -74,7 +74,7 @@ dm_remove volume
 
 modprobe dm-mirror
 dm_create volume "0 65536 mirror core 2 1024 nosync 2 /dev/$FIRST 0 /dev/$SECOND 0 1 handle_errors"
-BAD=4M+1M
+BAD=1M+1M
 stack_rows dm-mirror mapper/volume
 is "dm-mirror: no leg is marked as failed" "$(dmsetup status volume | grep -o ' [AD]* ' | tr -d ' ')" AA
 suspend_and_resume dm-mirror volume
@@ -111,18 +111,18 @@ clean_disk "$FIRST"
 clean_disk "$SECOND"
 mdadm -q --create /dev/$md --run --metadata=1.2 --homehost=none --bitmap=none --level=1 --data-offset=2M --raid-devices=2 \
 	--assume-clean "/dev/$FIRST" "/dev/$SECOND"
-BAD=6M+1M
+BAD=3M+1M
 stack_rows "RAID 1" $md
 is "RAID 1: both halves are in it" "$(cat /sys/block/$md/md/degraded)" 0
 mdadm -q --fail /dev/$md "/dev/$SECOND"
-check "RAID 1: with a failed half" fio_verify /dev/$md --size=8M
+check "RAID 1: with a failed half" fio_verify /dev/$md
 mdadm -q --stop /dev/$md
 
 clean_disk "$FIRST"
 clean_disk "$SECOND"
 modprobe loop
 losetup --direct-io=on /dev/loop0 "/dev/$FIRST"
-BAD=4M+1M
+BAD=1M+1M
 stack_rows "loop device" loop0
 losetup -d /dev/loop0
 
@@ -133,7 +133,7 @@ echo /dev/ram0 >/sys/fs/bcache/register
 echo "/dev/$FIRST" >/sys/fs/bcache/register
 wait_for 30 test -b /dev/bcache0
 echo none >/sys/block/bcache0/bcache/cache_mode
-BAD=5M+1M
+BAD=1M+1M
 stack_rows bcache bcache0
 echo 1 >/sys/block/bcache0/bcache/stop
 wait_for 30 test ! -e /sys/block/bcache0
@@ -147,6 +147,6 @@ modprobe -a nvmet nvme_loop
 export_disk "$FIRST"
 add_port 1 trtype loop
 connect_remote -t loop
-BAD=4M+1M
+BAD=1M+1M
 stack_rows "NVMe target" "$(remote_disk)"
 stop_export

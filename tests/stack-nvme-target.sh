@@ -2,7 +2,8 @@
 # SPDX-License-Identifier: GPL-2.0
 # The NVMe target exports the disk by loop and by TCP, and an initiator on the same machine imports it.
 # compare
-# vm: --nvdimm size=512M,labels --nvdimm size=32M --e820 32M@512M
+# quick
+# vm: labels
 . "$(dirname "$0")/lib/test.sh"
 . "$(dirname "$0")/lib/nvme-target.sh"
 . "$(dirname "$0")/lib/stack.sh"

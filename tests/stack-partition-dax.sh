@@ -2,7 +2,7 @@
 # SPDX-License-Identifier: GPL-2.0
 # An aligned partition supports DAX; on a misaligned one ext4 refuses DAX, XFS mounts without it, and block I/O works.
 # compare
-# vm: --nvdimm size=512M,labels --nvdimm size=32M --e820 32M@512M
+# vm: labels
 . "$(dirname "$0")/lib/test.sh"
 . "$(dirname "$0")/lib/stack.sh"
 

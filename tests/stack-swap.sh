@@ -2,7 +2,7 @@
 # SPDX-License-Identifier: GPL-2.0
 # Swap on pmem returns pages unchanged, and blocks unloading of the driver while it is in use.
 # compare
-# vm: --nvdimm size=512M,labels --nvdimm size=32M --e820 32M@512M
+# vm: labels
 . "$(dirname "$0")/lib/test.sh"
 . "$(dirname "$0")/lib/stack.sh"
 

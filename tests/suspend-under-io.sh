@@ -4,7 +4,7 @@
 #
 # It only freezes and thaws processes: the 9p file system that the checkout is on does not come back from a suspended device.
 # compare
-# vm: --nvdimm size=512M,labels --nvdimm size=32M --e820 32M@512M --cpus 2
+# vm: labels 2
 . "$(dirname "$0")/lib/test.sh"
 . "$(dirname "$0")/lib/busy.sh"
 
@@ -35,7 +35,7 @@ echo 1 >/sys/module/suspend/parameters/pm_test_delay
 
 echo freezer >/sys/power/pm_test
 for state in freeze mem; do
-	start_fio "/dev/$raw" --filename="/dev/$raw" --allow_file_create=0 --direct=1 --offset=8M --size=16M --ioengine=libaio --iodepth=4 \
+	start_fio "/dev/$raw" --filename="/dev/$raw" --allow_file_create=0 --direct=1 --offset=8M --size=8M --ioengine=libaio --iodepth=4 \
 		--verify=crc32c --rate_iops="$PACE"
 	is "$state, processes: the answer" "$(enter_sleep $state)" "suspended and resumed"
 	status=0

@@ -2,8 +2,7 @@
 # SPDX-License-Identifier: GPL-2.0
 # Every sysfs file of a disk has the recorded name, mode and contents: raw on an NVDIMM, raw on e820, fsdax.
 # compare
-# vm: --nvdimm size=512M,labels --nvdimm size=32M --e820 32M@512M
-# quick
+# vm: labels
 . "$(dirname "$0")/lib/test.sh"
 . "$(dirname "$0")/lib/rows.sh"
 

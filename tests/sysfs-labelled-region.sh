@@ -4,7 +4,7 @@
 #
 # Modes: raw, fsdax with its struct pages on the device, sector. Also a region without labels.
 # compare
-# vm: --nvdimm size=512M,labels --nvdimm size=32M --e820 32M@512M
+# vm: labels
 . "$(dirname "$0")/lib/test.sh"
 . "$(dirname "$0")/lib/rows.sh"
 

@@ -2,7 +2,7 @@
 # SPDX-License-Identifier: GPL-2.0
 # Every writable sysfs file of the driver, namespace, region and pfn device refuses garbage, bound or not, as recorded.
 # compare
-# vm: --nvdimm size=512M,labels --nvdimm size=32M --e820 32M@512M
+# vm: labels
 . "$(dirname "$0")/lib/test.sh"
 . "$(dirname "$0")/lib/rows.sh"
 
@@ -22,12 +22,10 @@ region=$(labelled_region)
 number=${region#region}
 # write_all_files NAME DEVICE: writes to every writable file of the device except those that only trigger actions.
 write_all_files() {
-	for file in $(cd "$ND/$2" && find . -maxdepth 2 -path './*/*' -prune -o -perm -200 -type f -printf '%P\n' | sort); do
-		case $file in
-		uevent) ;;
-		*) add_write_rows "$1" "$ND/$2" "$file" -- '' '\n' garbage -1 3 512 18446744073709551616 'x*5000' '1*300' 11111111-2222-3333-4444-55555555555 ;;
-		esac
-	done
+	# shellcheck disable=SC2046 # a list
+	add_write_rows "$1" "$ND/$2" \
+		$(cd "$ND/$2" && find . -maxdepth 2 -path './*/*' -prune -o -perm -200 -type f ! -name uevent -printf '%P\n' | sort) \
+		-- '' '\n' garbage -1 3 512 18446744073709551616 'x*5000' '1*300' 11111111-2222-3333-4444-55555555555
 }
 write_all_files "region" "$region"
 write_all_files "namespace of a pfn" "namespace$number.0"

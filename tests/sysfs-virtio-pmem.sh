@@ -2,10 +2,18 @@
 # SPDX-License-Identifier: GPL-2.0
 # Every sysfs file of a virtio-pmem disk and of its nd devices has the recorded name, mode and contents.
 # compare
-# vm: --bare --virtio-pmem size=64M
+# vm: three
 . "$(dirname "$0")/lib/test.sh"
 . "$(dirname "$0")/lib/rows.sh"
 
+cleanup() {
+	raw_disk "$(virtio_ns)" >/dev/null
+}
+
+# Without what others have left on the disk, and of their devices in the region.
+load_driver
+blkdiscard -f -z "/dev/$(raw_disk "$(virtio_ns)")"
+remove_providers
 load_driver
 add_tree_rows "raw" "/sys/block/$(disk_of "$(virtio_ns)")"
 add_tree_rows "its region" "$ND/$(virtio_ns)/.." -name block -prune -o

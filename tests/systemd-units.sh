@@ -4,7 +4,7 @@
 #
 # With a real systemd. New errors are logged to the journal, passed to a hook, and saved; services can be stopped and
 # started again.
-# vm: --bare --e820 48M@512M
+# vm: three
 # timeout: 600
 . "$(dirname "$0")/lib/test.sh"
 . "$(dirname "$0")/lib/save-restore.sh"
@@ -25,29 +25,39 @@ cleanup() {
 	umount "$MNT" 2>/dev/null
 	forget_errors "$disk"
 	wipefs -aq "/dev/$disk"
-	unload_driver
+	remove_machine
+	# udev loads nd_pmem.
+	unload_both_drivers
+	enable_regions
 }
 
 # ---- a machine with systemd ----
 
+# What systemd changes itself.
+CORE_PATTERN=/proc/sys/kernel/core_pattern DEVKMSG=/proc/sys/kernel/printk_devkmsg
+
 # install_machine: turns the guest's root into an installation with few units, none of which needs hardware.
 install_machine() {
+	hostname=$(hostname) core_pattern=$(cat $CORE_PATTERN) devkmsg=$(cat $DEVKMSG)
+	rm -rf $STATE /var/tmp/state /tmp/etc
+	mkdir /tmp/etc
+	cp -a /etc/systemd /etc/fstab /tmp/etc
 	install -d $UNITS/systemd-udev-trigger.service.d /etc/systemd/system-generators /etc/systemd/journald.conf.d
+	set -- $UNITS/systemd-remount-fs.service $UNITS/systemd-udev-load-credentials.service
 	for unit in /usr/lib/systemd/system/*.wants/* "$UNITS"/*.wants/*; do
 		case ${unit##*/} in
-		systemd-journald* | systemd-udev-trigger.service | systemd-udevd*) ;;
-		*) ln -sf /dev/null "$UNITS/${unit##*/}" ;;
+		'*' | systemd-journald* | systemd-udev-trigger.service | systemd-udevd*) ;;
+		*) set -- "$@" "$UNITS/${unit##*/}" ;;
 		esac
-	done
-	for unit in systemd-remount-fs.service systemd-udev-load-credentials.service; do
-		ln -sf /dev/null "$UNITS/$unit"
 	done
 	for generator in /usr/lib/systemd/system-generators/*; do
 		case $generator in
 		*/systemd-fstab-generator) ;;
-		*) ln -sf /dev/null "/etc${generator#/usr/lib}" ;;
+		*) set -- "$@" "/etc${generator#/usr/lib}" ;;
 		esac
 	done
+	# shellcheck disable=SC2016 # for perl: ln would be a process for each
+	perl -e 'for (@ARGV) { unlink; symlink "/dev/null", $_ or die "$_: $!\n" }' "$@"
 	printf '[Journal]\nStorage=volatile\nReadKMsg=no\nRateLimitBurst=0\n' >/etc/systemd/journald.conf.d/test.conf
 	printf '[Unit]\nDefaultDependencies=no\nRequires=shutdown.target umount.target\nAfter=shutdown.target umount.target\n' >$UNITS/off.target
 	printf '[Service]\nExecStart=\nExecStart=udevadm trigger --type=all --action=add --subsystem-match=block --subsystem-match=nd\n' \
@@ -63,10 +73,34 @@ install_machine() {
 	chmod 755 /sbin/mount.ext4
 }
 
+# remove_machine: leaves the guest's root as it was. Its files are removed, and those that it had before are there again.
+remove_machine() {
+	[ -d /tmp/etc ] || return 0
+	rm -rf /etc/systemd
+	mv /tmp/etc/systemd /etc/systemd
+	mv /tmp/etc/fstab /etc/fstab
+	rm -rf /tmp/etc /sbin/mount.ext4 /usr/local/bin/pmem-io /usr/local/bin/group-of-mail /usr/sbin/pmemctl \
+		/usr/lib/systemd/system/pmemctl-* /usr/lib/udev/rules.d/59-pmemctl.rules /etc/pmemctl /var/lib/pmem-hook \
+		/var/tmp/hook-job.* /var/tmp/state $STATE /dev/shm/hook
+	hostname "$hostname"
+	echo "$core_pattern" >$CORE_PATTERN
+	echo "$devkmsg" >$DEVKMSG
+}
+
+# leave_one_region REGION: disables all others, whose disks the services would watch.
+leave_one_region() {
+	for other_region in "$ND"/region*; do
+		if [ "${other_region##*/}" != "$1" ] && [ -e "$other_region/driver" ]; then
+			echo "${other_region##*/}" >/sys/bus/nd/drivers/nd_region/unbind
+		fi
+	done
+}
+
 # boot: starts systemd as process 1 of new namespaces; returns when the boot has finished.
 boot() {
 	rm -f /tmp/mounted
 	: >/tmp/journal
+	: >/tmp/journal.lines
 	state=
 	# An empty `container` means that this is not a container: the devices are those of the machine.
 	# shellcheck disable=SC2016 # for the shell inside
@@ -81,20 +115,25 @@ boot() {
 			exec /usr/lib/systemd/systemd' sh "$CHECKOUT" </dev/null >/tmp/systemd 2>&1 &
 	UNSHARE=$!
 	wait_for 60 first_process
-	if ! wait_for 60 has_booted; then
+	wait_for 60 test -S "/proc/$SYSTEMD/root/run/systemd/private" || :
+	if ! wait_for 1 has_booted; then
 		echo "# systemd: $state"
 		return 1
 	fi
-	inside journalctl -q -f -n all -o json >/tmp/journal &
+	# Each line of the first file is in it before jq gets it.
+	rm -f /tmp/journal.pipe
+	mkfifo /tmp/journal.pipe
+	jq --unbuffered -r '"\(._SYSTEMD_UNIT) <\(.PRIORITY)>\(.MESSAGE)"' </tmp/journal.pipe >/tmp/journal.lines &
+	inside journalctl -q -f -n all -o json | tee /tmp/journal.pipe >/tmp/journal &
 }
 
 first_process() {
 	SYSTEMD=$(pgrep -P "$UNSHARE")
 }
 
+# has_booted: waits for that: to ask again and again would take the only processor from the boot.
 has_booted() {
-	[ -S "/proc/$SYSTEMD/root/run/systemd/private" ] || return
-	state=$(inside systemctl is-system-running 2>&1) || [ "$state" = degraded ]
+	state=$(inside timeout 60 systemctl is-system-running --wait 2>&1) || [ "$state" = degraded ]
 }
 
 # inside COMMAND…: runs the command in that machine.
@@ -135,7 +174,7 @@ SERVICES='pmemctl-restore.service pmemctl-save.service pmemctl-monitor.service'
 
 # journal SERVICE: its messages, each with its priority.
 journal() {
-	jq -r --arg unit "$1.service" 'select(._SYSTEMD_UNIT == $unit) | "<\(.PRIORITY)>\(.MESSAGE)"' /tmp/journal
+	sed -n "s/^$1\.service //p" /tmp/journal.lines
 }
 
 # logs SERVICE REGEX: the service logs a matching message in time.
@@ -162,22 +201,33 @@ field_of_error() {
 
 # states PROPERTY…: these properties of each service.
 states() {
-	for service in $SERVICES; do
-		for property; do
-			inside systemctl show -P "$property" "$service"
-		done
-	done | xargs
+	# shellcheck disable=SC2086 # each
+	inside systemctl show -p "$(echo "$*" | tr ' ' ,)" $SERVICES | awk -F = -v wanted="$*" '
+		function show(i) {
+			for (i = 1; i <= count; i++)
+				print value[names[i]]
+		}
+		BEGIN { count = split(wanted, names, " ") }
+		NF { value[$1] = $2; next }
+		{ show() }
+		END { show() }' | xargs
 }
 
 # are_confined: no unit is exposed more than this, in tenths, by what systemd knows of its restrictions.
 are_confined() {
-	for unit in restore:30 save:30 monitor:50 import-cxl:40 metrics:40 scrub@:40; do
-		systemd-analyze security --offline=yes --threshold="${unit#*:}" \
-			"$CHECKOUT/contrib/systemd/pmemctl-${unit%:*}.service" >/tmp/security || {
-			tail -n 1 /tmp/security
-			return 1
-		}
-	done
+	units=$CHECKOUT/contrib/systemd/pmemctl
+	are_exposed 30 "$units-restore.service" "$units-save.service" && are_exposed 50 "$units-monitor.service" &&
+		are_exposed 40 "$units-import-cxl.service" "$units-metrics.service" "$units-scrub@.service"
+}
+
+# are_exposed TENTHS FILE…: none more than that; prints the exposure of each if one is.
+are_exposed() {
+	exposed_most=$1
+	shift
+	systemd-analyze security --offline=yes --threshold="$exposed_most" "$@" >/tmp/security || {
+		grep -i exposure /tmp/security | tail -n $#
+		return 1
+	}
 }
 
 # make_bad NAME OFFSET: makes a page of that file bad; $at is its offset on the disk.
@@ -188,7 +238,7 @@ make_bad() {
 
 # saved_offsets: in order.
 saved_offsets() {
-	jq -r '.list.errors[].offset' "$(state_file e820 "$(e820_ns)")" | sort -n | xargs
+	jq -r '[.list.errors[].offset] | sort | map(tostring) | join(" ")' "$saved_list"
 }
 
 saved_are() {
@@ -196,10 +246,13 @@ saved_are() {
 }
 
 : >/tmp/journal.before
-need filefrag jq journalctl nsenter pgrep systemctl udevadm unshare xfs_db xfs_logprint
+need filefrag jq journalctl nsenter perl pgrep systemctl udevadm unshare xfs_db xfs_logprint
 plan 50
 load_driver
+namespace=$(e820_ns)
+leave_one_region "$(region_of_namespace "$namespace")"
 disk=$(e820_disk)
+saved_list=$(state_file e820 "$namespace")
 install_machine
 make_fs ext4 "$disk"
 mount_dax "$disk"

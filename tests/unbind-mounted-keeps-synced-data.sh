@@ -4,7 +4,7 @@
 #
 # Records the errors that programs get in between.
 # compare
-# vm: --bare --memory 1280M --append memmap=384M$512M --cpus 2
+# vm: big 2
 # timeout: 240
 . "$(dirname "$0")/lib/test.sh"
 . "$(dirname "$0")/lib/provider.sh"

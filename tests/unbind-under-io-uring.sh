@@ -1,7 +1,7 @@
 #!/bin/sh
 # SPDX-License-Identifier: GPL-2.0
 # An unbind under io_uring, nowait and durable I/O makes all of it fail soon, and a new bind works.
-# vm: --bare --append memmap=128M$512M --cpus 2
+# vm: provider 2
 # timeout: 240
 . "$(dirname "$0")/lib/test.sh"
 . "$(dirname "$0")/lib/busy.sh"

@@ -1,7 +1,7 @@
 #!/bin/sh
 # SPDX-License-Identifier: GPL-2.0
 # An unbind under I/O makes the I/O fail, and a new bind works.
-# vm: --bare --append memmap=128M$512M --cpus 2
+# vm: provider 2
 . "$(dirname "$0")/lib/test.sh"
 . "$(dirname "$0")/lib/busy.sh"
 . "$(dirname "$0")/lib/provider.sh"

@@ -1,9 +1,10 @@
 #!/bin/sh
 # SPDX-License-Identifier: GPL-2.0
-# rmmod is refused while a disk is open, mounted, mapped or used as swap, without disturbing its users.
+# rmmod is refused while a disk is open, mounted, mapped or used as swap, without disturbing its users, but not in sector mode.
+#
+# There nd_btt has the disk: it is removed, and a file system on it fails.
 # compare
-# vm: --bare --append memmap=128M$512M --cpus 2
-# quick
+# vm: provider 2
 . "$(dirname "$0")/lib/test.sh"
 . "$(dirname "$0")/lib/busy.sh"
 . "$(dirname "$0")/lib/provider.sh"
@@ -15,16 +16,21 @@ cleanup() {
 	provider_cleanup
 }
 
+is_there() {
+	driver_loaded || [ -e "/sys/block/$DISK" ]
+}
+
 # record_rmmod NAME: the error of rmmod, without the name of the module.
 record_rmmod() {
 	record "$1: rmmod" "$(rmmod "$DRIVER" 2>&1 | sed 's/.*Module [^ ]* //')"
 }
 
 need fio xfs_io mkswap
-plan 19
-provide size=$((128 << 20)) pages=1
-# It writes for 30 seconds, or 150 on a kernel for debugging. It closes the disk before it verifies.
-start_fio "/dev/$DISK" --filename="/dev/$DISK" --direct=1 --size=8M --ioengine=libaio --iodepth=8 --verify=crc32c --rate_iops=$((PACE / 6))
+plan 24
+# With flush hints (dimm=1), a disk in sector mode would be read-only.
+provide size=$((128 << 20)) pages=1 dimm=0
+# It writes for 10 seconds, or 50 on a kernel for debugging. It closes the disk before it verifies.
+start_fio "/dev/$DISK" --filename="/dev/$DISK" --direct=1 --size=2560K --ioengine=libaio --iodepth=8 --verify=crc32c --rate_iops=$((PACE / 6))
 check "fio has it open" fio_is_at_work
 record_rmmod "fio"
 record_rmmod "fio, again"
@@ -40,6 +46,7 @@ for options in "" "-o dax"; do
 	mount $options "/dev/$DISK" $MNT
 	truncate -s 1M $MNT/file
 	record_rmmod "ext4${options:+, $options}"
+	check "ext4${options:+, $options}: which works on" sh -c "echo text >$MNT/other && sync && cat $MNT/other"
 	# A process maps the file and has closed it.
 	mkfifo /tmp/commands
 	xfs_io $MNT/file </tmp/commands >/tmp/answers 2>&1 &
@@ -67,4 +74,17 @@ record_rmmod "the disk is gone and still open"
 record_result "a read of it" sh -c 'dd bs=4k count=1 status=none <&5 2>&1 >/dev/null | sed "s/.*: //"'
 exec 5<&-
 check "closed, it goes" rmmod "$DRIVER"
-check_fails "it is gone" driver_loaded
+check_fails "it is gone" is_there
+
+load_driver
+disk=$(make_namespace -e "$NAMESPACE" -m sector -l 4096 | jq -r .blockdev)
+mkfs.ext4 -q -F -b 4096 "/dev/$disk"
+mount "/dev/$disk" $MNT
+echo text >$MNT/file
+sync -f $MNT
+check "sector mode: it goes below a mounted file system" rmmod "$DRIVER"
+umount $MNT
+load_driver
+disk=$(disk_of "$NAMESPACE")
+check "sector mode: which is mounted again" mount "/dev/$disk" $MNT
+is "sector mode: with what was synced" "$(cat $MNT/file)" text

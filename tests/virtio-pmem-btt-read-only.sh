@@ -1,7 +1,8 @@
 #!/bin/sh
 # SPDX-License-Identifier: GPL-2.0
 # virtio-pmem in sector mode is read-only with a log message that says why: nd_btt cannot wait for the host.
-# vm: --bare --nvdimm size=64M --e820 64M@512M --virtio-pmem size=64M
+# quick
+# vm: three
 . "$(dirname "$0")/lib/test.sh"
 
 [ "$DRIVER" = rust_pmem ] || skip_all "with C a write crashes the kernel"
@@ -12,6 +13,7 @@ cleanup() {
 
 plan 5
 load_driver
+dmesg -C
 disk=$(make_namespace -e "$(virtio_ns)" -m sector -l 4096 | jq -r .blockdev)
 is "it is read-only" "$(cat "/sys/block/$disk/ro")" 1
 check "the log says it" sh -c "dmesg | grep -q 'sector mode is read-only where a flush has to wait for the host'"

@@ -4,7 +4,7 @@
 #
 # Counts the interrupts that complete the requests.
 # compare
-# vm: --bare --virtio-pmem size=64M
+# vm: three
 . "$(dirname "$0")/lib/test.sh"
 . "$(dirname "$0")/lib/flush-count.sh"
 
@@ -26,9 +26,9 @@ provider() {
 
 plan 12
 mkdir -p $MNT
-load_driver
+load_driver_anew
 virtio=$(basename "$(readlink -f "$ND/$(virtio_ns)/../../..")")
-disk=$(disk_of "$(virtio_ns)")
+disk=$(raw_disk "$(virtio_ns)")
 exec 5<"/dev/$disk"
 record "the disk: write cache and FUA" "$(cat "/sys/block/$disk/queue/write_cache" "/sys/block/$disk/queue/fua")"
 record "a direct write" "$(count_flushes file_io "/dev/$disk" direct write:4096)"
@@ -50,4 +50,4 @@ record "rmmod" "$(count_flushes unload_driver)"
 load_driver
 check "what was synced is there" sh -c "mount -o dax=always /dev/$disk $MNT && pmem-io map-verify $MNT/file --seed 2"
 umount $MNT
-record_result "the region says nothing of deep_flush" sh -c "ls $ND/region*/deep_flush 2>&1 | sed 's/.*: //'"
+record_result "the region says nothing of deep_flush" sh -c "ls $ND/$(region_of virtio-pmem)/deep_flush 2>&1 | sed 's/.*: //'"

@@ -2,8 +2,7 @@
 # SPDX-License-Identifier: GPL-2.0
 # virtio-pmem survives an unbind of its driver under I/O and under DAX with its synced data, and a device is hot-added.
 # compare
-# quick
-# vm: --bare --virtio-pmem size=64M --slots 1
+# vm: hotplug
 # timeout: 240
 . "$(dirname "$0")/lib/test.sh"
 . "$(dirname "$0")/lib/busy.sh"
@@ -23,6 +22,11 @@ namespace_is_back() {
 	disk_of "$(virtio_ns)" >/dev/null
 }
 
+# other_disk: the disk of another virtio-pmem device.
+other_disk() {
+	disk_of "$(namespaces virtio-pmem | grep -vx "$namespace")"
+}
+
 need fio
 plan 19
 load_driver
@@ -34,7 +38,7 @@ start_fio "/dev/$disk" --allow_file_create=0 --filename="/dev/$disk" --direct=1 
 check "raw: the provider is unbound" sh -c "echo $device >$VIRTIO/unbind"
 check_fio_fails raw
 check "raw: no disk" disk_is_gone
-check "raw: nothing in iomem" sh -c '! grep -q namespace /proc/iomem'
+check "raw: nothing in iomem" sh -c "! grep -qw $namespace /proc/iomem"
 check "raw: the provider comes back" sh -c "echo $device >$VIRTIO/bind"
 check "raw: a disk" wait_for 60 namespace_is_back
 namespace=$(virtio_ns)
@@ -61,8 +65,7 @@ check "ext4: what was synced is there" pmem-io verify $MNT/file --seed 2
 umount $MNT
 
 host add virtio-pmem size=32M >/dev/null
-# shellcheck disable=SC2016 # for sh
-check "added: a second disk" wait_for 60 sh -c '[ "$(find /sys/block -name "pmem*" | wc -l)" = 2 ]'
-other=$(find /sys/block -name 'pmem*' -printf '%f\n' | grep -v "^$disk\$")
+check "added: a second disk" wait_for 60 other_disk
+other=$(other_disk)
 check "added: written" pmem-io fill --length 4M "/dev/$other" --seed 3
 check "added: read" pmem-io verify --direct --length 4M "/dev/$other" --seed 3

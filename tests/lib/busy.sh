@@ -30,7 +30,9 @@ start_fio() {
 }
 
 fio_has_not_ended() {
-	case $(cut -d ' ' -f 3 "/proc/$fio_pid/stat" 2>/dev/null) in
+	fio_state=
+	{ read -r _ _ fio_state _ <"/proc/$fio_pid/stat"; } 2>/dev/null || :
+	case $fio_state in
 	'' | Z)
 		echo "# fio has ended"
 		sed 's/^/# /' /tmp/fio.errors /tmp/fio
@@ -41,7 +43,11 @@ fio_has_not_ended() {
 
 # Jobs are children of the first process, which opens the files too, but only to see their size.
 fio_is_at_work() {
-	for fio_job in $(pgrep -P "$fio_pid"); do
+	fio_children=
+	# Without a process, which takes time from fio, where the kernel has this file.
+	{ read -r fio_children <"/proc/$fio_pid/task/$fio_pid/children"; } 2>/dev/null || :
+	[ -e "/proc/$$/task/$$/children" ] || fio_children=$(pgrep -P "$fio_pid")
+	for fio_job in $fio_children; do
 		[ -z "$(find "/proc/$fio_job/fd" -lname "$fio_path*" 2>/dev/null)" ] || return 0
 	done
 	return 1

@@ -3,7 +3,7 @@
 #
 # Helpers for tests that corrupt the metadata of a namespace:
 #
-#	# vm: --bare --append memmap=128M$512M
+#	# vm: provider
 #	. "$(dirname "$0")/lib/test.sh"
 #	. "$(dirname "$0")/lib/corrupt.sh"
 #	provide; make_fsdax "$NAMESPACE" dev >/dev/null; save_memory 64

@@ -56,9 +56,17 @@ e820_disk() {
 	disk_of "$(e820_ns)"
 }
 
+# raw_disk NAMESPACE: the disk of memory without a label area, of which it makes a raw one if it has another mode.
+raw_disk() {
+	[ -n "$1" ] || return
+	nd_raw=$(disk_of "$1") || nd_raw=
+	[ "$(device_of_disk "$nd_raw")" = "$1" ] || make_namespace -e "$1" -m raw >/dev/null || return
+	disk_of "$1"
+}
+
 # device_of_disk DISK: its device on the nd bus: the namespace, or the btt, pfn or dax device that claimed it.
 device_of_disk() {
-	basename "$(readlink -f "/sys/block/$1/device")"
+	name_of_folder "/sys/block/$1/device"
 }
 
 # forget_errors DISK: drops all errors of its namespace, so that the next driver to bind does not find them. nd_pmem
@@ -66,8 +74,12 @@ device_of_disk() {
 forget_errors() {
 	nd_device=/sys/block/$1/device
 	[ -e "$nd_device/errors/list" ] || return 0
-	[ ! -e "$nd_device/namespace" ] || nd_device=$ND/$(cat "$nd_device/namespace")
-	echo "drop 0 $(cat "$nd_device/size")" >"/sys/block/$1/device/errors/list"
+	if [ -e "$nd_device/namespace" ]; then
+		read -r nd_claimed <"$nd_device/namespace"
+		nd_device=$ND/$nd_claimed
+	fi
+	read -r nd_size <"$nd_device/size"
+	echo "drop 0 $nd_size" >"/sys/block/$1/device/errors/list"
 }
 
 # forget_errors_now DISK: the same, and nd_pmem does it now, by a rebind: nothing may use the disk.

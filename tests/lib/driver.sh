@@ -29,8 +29,9 @@ load_driver() {
 				echo "there is no $MODULE: make module"
 				return 1
 			}
-			# shellcheck disable=SC2046 # a list
-			load_module $(modinfo -F depends "$MODULE" | tr , ' ') || return
+			: "${driver_depends:=$(modinfo -F depends "$MODULE" | tr , ' ')}"
+			# shellcheck disable=SC2086 # a list
+			load_module $driver_depends || return
 			insmod "$MODULE" || return
 			;;
 		*)
@@ -41,12 +42,20 @@ load_driver() {
 	settle
 }
 
+# load_driver_anew: the same, for a test that needs what the driver sets by default: others may have changed that.
+load_driver_anew() {
+	! driver_loaded || unload_driver || return
+	load_driver
+}
+
 # tap_leaves_nothing: fails, and says why, if the driver is in use.
 tap_leaves_nothing() {
 	! grep '^/dev/[^ ]*pmem' /proc/mounts || return
 	driver_users=/sys/module/$DRIVER/refcnt
-	[ ! -e "$driver_users" ] || [ "$(cat "$driver_users")" -eq 0 ] || {
-		echo "$driver_users is $(cat "$driver_users")"
+	[ -e "$driver_users" ] || return 0
+	read -r driver_count <"$driver_users"
+	[ "$driver_count" -eq 0 ] || {
+		echo "$driver_users is $driver_count"
 		return 1
 	}
 }
@@ -75,15 +84,15 @@ bind_error() {
 # settle: waits until all probes of the nd bus are done.
 settle() {
 	for nd_bus in "$ND"/ndbus*; do
-		[ ! -e "$nd_bus/wait_probe" ] || cat "$nd_bus/wait_probe" >/dev/null
+		[ ! -e "$nd_bus/wait_probe" ] || read -r _ <"$nd_bus/wait_probe"
 	done
 }
 
 # reset_regions: removes and recreates all regions and namespaces, so that only on-media state is left. Needs the driver
 # unloaded.
 reset_regions() {
-	ndctl disable-region all >/dev/null 2>&1
-	ndctl enable-region all >/dev/null 2>&1
+	disable_regions
+	enable_regions
 }
 
 # other_driver: the name of the driver that is not under test.
@@ -122,9 +131,14 @@ swap_drivers() {
 	load_driver
 }
 
+# name_of_folder PATH: the name of the folder that the path leads to, in sysfs as a rule; empty without it.
+name_of_folder() {
+	(cd -P "$1" 2>/dev/null && printf '%s\n' "${PWD##*/}") || echo
+}
+
 # driver_of DEVICE OF THE nd BUS: the name of its driver; nothing if it has none.
 driver_of() {
-	[ ! -e "$ND/$1/driver" ] || basename "$(readlink "$ND/$1/driver")"
+	[ ! -e "$ND/$1/driver" ] || name_of_folder "$ND/$1/driver"
 }
 
 # with_force_raw NAMESPACE COMMAND…: runs the command with the namespace's disk as its last argument, while force_raw
@@ -136,10 +150,42 @@ with_force_raw() {
 	echo 1 >"$ND/$raw_namespace/force_raw"
 	echo "$raw_namespace" >"/sys/bus/nd/drivers/$DRIVER/bind"
 	raw_status=0
-	"$@" "/dev/$(basename "$ND/$raw_namespace/block/"*)" || raw_status=$?
+	for raw_disk in "$ND/$raw_namespace/block/"*; do :; done
+	"$@" "/dev/${raw_disk##*/}" || raw_status=$?
 	echo "$raw_namespace" >"/sys/bus/nd/drivers/$DRIVER/unbind"
 	echo 0 >"$ND/$raw_namespace/force_raw"
 	ndctl enable-namespace "$raw_namespace" >/dev/null 2>&1
 	settle
 	return "$raw_status"
+}
+
+# remove_providers: unloads the driver, and the modules that create the regions: load_providers makes them anew, with the numbers and
+# attributes that they have at first.
+remove_providers() {
+	! driver_loaded || unload_driver || return
+	# An enabled region pins the module of its bus.
+	disable_regions
+	for nd_module in nfit nd_e820 virtio_pmem; do
+		[ ! -d "/sys/module/$nd_module" ] || rmmod "$nd_module" || return
+	done
+}
+
+# hold_freed_dax_devices: unloads the driver, and takes all DAX devices that were freed, until release_dax_devices: without
+# patches/0003 a new one may have the flags of a freed one, so that nd_pmem and device mapper grant MAP_SYNC on virtio-pmem.
+hold_freed_dax_devices() {
+	! driver_loaded || unload_driver || return
+	modprobe dm-mod
+	# RCU frees them.
+	sleep 1
+	echo 1 >/sys/kernel/slab/dax_cache/shrink
+	# More than there is place for now, and than a processor then gets at once (26): the next one has been none before.
+	held_devices=$(awk '$1 == "dax_cache" { print $3 + 32 }' /proc/slabinfo)
+	for held_device in $(seq "$held_devices"); do
+		dmsetup create "held$held_device" --notable --noudevsync --noudevrules || return
+	done
+}
+
+release_dax_devices() {
+	# shellcheck disable=SC2046 # a list
+	dmsetup remove --noudevsync --noudevrules $(seq -f held%g "${held_devices:-0}")
 }

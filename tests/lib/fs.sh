@@ -6,8 +6,8 @@
 # disk_offset_of FILE OFFSET: the offset of that byte of a file on the device of its file system (FIEMAP).
 disk_offset_of() {
 	# By descriptor: the name of the file may look like a line of filefrag's output.
-	filefrag -e -b1 -v /proc/self/fd/0 <"$1" | tr :. '  ' |
-		awk -v at="$2" '$1 ~ /^[0-9]+$/ && at >= $2 && at <= $3 { printf "%.0f\n", $4 + at - $2; exit }'
+	filefrag -e -b1 -v /proc/self/fd/0 <"$1" |
+		awk -v at="$2" '{ gsub(/[:.]/, " ") } $1 ~ /^[0-9]+$/ && at >= $2 && at <= $3 { printf "%.0f\n", $4 + at - $2; exit }'
 }
 
 # sector_of FILE [OFFSET]: the sector that holds that byte.

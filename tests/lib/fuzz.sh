@@ -3,7 +3,7 @@
 #
 # Helpers for tests that let pmem-fuzz mutate the metadata of a namespace:
 #
-#	# vm: --bare --append memmap=128M$512M
+#	# vm: provider
 #	. "$(dirname "$0")/lib/test.sh"
 #	. "$(dirname "$0")/lib/fuzz.sh"
 #	fuzz_images fsdax 32 1 "" --count 1000

@@ -43,7 +43,8 @@ disk_is_blank() {
 
 # need_machine: skips the test unless this machine has the devices that the header of the test asks for.
 need_machine() {
-	machine=$(sed -n 's/^# vm: //p' "$0")
+	machine=$(sed -n 's/^# vm: \([a-z-]*\).*/\1/p' "$0")
+	machine=$(sed -n "/^\[machine\.$machine]/,/^\[/s/^vm = \"\(.*\)\"/\1/p" "$TESTS/machines.toml")
 	case $machine in
 	*memmap=*)
 		# shellcheck disable=SC2086 # the options, word by word
@@ -56,11 +57,6 @@ need_machine() {
 	esac
 	load_providers 2>/dev/null
 	settle
-	case " $machine" in
-	*" --bare"*) ;;
-	*" --nvdimm"* | *" --e820"* | *" --virtio-pmem"* | *" --cxl"*) ;;
-	*) machine="--nvdimm size=512M,labels --e820 64M@512M" ;;
-	esac
 	case $machine in
 	*,labels*) labelled_region >/dev/null || skip_all "there is no NVDIMM with a label area" ;;
 	esac

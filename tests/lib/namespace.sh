@@ -16,6 +16,19 @@ namespaces() {
 	done
 }
 
+# first_namespace PROVIDER: the first of them, if there is one.
+first_namespace() {
+	for nd_namespace in "$ND"/namespace*; do
+		[ -e "$nd_namespace/size" ] || continue
+		read -r nd_size <"$nd_namespace/size" || continue
+		read -r nd_provider <"$nd_namespace/../../provider" || continue
+		if [ "$nd_size" != 0 ] && [ "$nd_provider" = "$1" ]; then
+			printf '%s\n' "${nd_namespace##*/}"
+			return
+		fi
+	done
+}
+
 # are_namespaces PROVIDER COUNT: the provider has so many of them.
 are_namespaces() {
 	[ "$(namespaces "$1" | wc -l)" -eq "$2" ]
@@ -23,24 +36,24 @@ are_namespaces() {
 
 # nfit_ns, e820_ns, virtio_ns: the first namespace of an NVDIMM, of e820 memory, of virtio-pmem.
 nfit_ns() {
-	namespaces ACPI.NFIT | head -n 1
+	first_namespace ACPI.NFIT
 }
 
 e820_ns() {
-	namespaces e820 | head -n 1
+	first_namespace e820
 }
 
 virtio_ns() {
-	namespaces virtio-pmem | head -n 1
+	first_namespace virtio-pmem
 }
 
 # cxl_ns, ramdax_ns: the first namespace of a CXL region, of e820 memory that is bound to ramdax.
 cxl_ns() {
-	namespaces CXL | head -n 1
+	first_namespace CXL
 }
 
 ramdax_ns() {
-	namespaces ramdax | head -n 1
+	first_namespace ramdax
 }
 
 # region_of PROVIDER: its first region.
@@ -58,7 +71,7 @@ region_of() {
 
 # region_of_namespace NAMESPACE: the name of its region.
 region_of_namespace() {
-	basename "$(readlink -f "$ND/$1/..")"
+	name_of_folder "$ND/$1/.."
 }
 
 # nfit_region: the first region of an NVDIMM.
@@ -74,6 +87,13 @@ make_cxl_region() {
 	wait_for 30 cxl_is_active || return
 	cxl create-region -d decoder0.0 -m mem0 -t pmem -s "$1" -U "$2" || return
 	settle
+}
+
+# remove_cxl_regions: removes all regions of CXL devices. Needs the driver unloaded.
+remove_cxl_regions() {
+	for nd_region in /sys/bus/cxl/devices/region*; do
+		[ ! -e "$nd_region" ] || cxl destroy-region -f "${nd_region##*/}" >/dev/null || return
+	done
 }
 
 cxl_is_active() {
@@ -106,12 +126,34 @@ disk_of() {
 	return 1
 }
 
+# is_mounted REGION: a disk of it, or a partition of that, is mounted.
+is_mounted() {
+	grep -q '^/dev/pmem' /proc/mounts || return
+	for nd_block in "$1"/*/block/*; do
+		! grep -q "^/dev/${nd_block##*/}[ p]" /proc/mounts || return 0
+	done
+	return 1
+}
+
+# disable_regions, enable_regions: all of them but those that are mounted, as ndctl does it, but without its process.
+disable_regions() {
+	for nd_region in "$ND"/region*; do
+		[ ! -e "$nd_region/driver" ] || is_mounted "$nd_region" || echo "${nd_region##*/}" >/sys/bus/nd/drivers/nd_region/unbind || :
+	done
+} 2>/dev/null
+
+enable_regions() {
+	for nd_region in "$ND"/region*; do
+		[ ! -e "$nd_region" ] || [ -e "$nd_region/driver" ] || echo "${nd_region##*/}" >/sys/bus/nd/drivers/nd_region/bind || :
+	done
+} 2>/dev/null
+
 # fresh_labels [OPTION OF ndctl init-labels…]: empties the labels of every NVDIMM, as ndctl needs it to make namespaces. The
 # old namespaces are lost.
 fresh_labels() {
-	ndctl disable-region all >/dev/null 2>&1 || :
+	disable_regions
 	ndctl init-labels -f "$@" all >/dev/null 2>&1
-	ndctl enable-region all >/dev/null 2>&1
+	enable_regions
 	settle
 }
 

@@ -3,7 +3,7 @@
 #
 # Random operations on four namespaces, all at once, from SEED:
 #
-#	# vm: --bare --append memmap=128M$512M --cpus 2
+#	# vm: provider 2
 #	. "$(dirname "$0")/lib/test.sh"
 #	. "$(dirname "$0")/lib/operations.sh"
 #	operations_prepare ext4 1
@@ -44,6 +44,9 @@ devdax -M mem"
 	mkdir -p $OPERATIONS
 	# For the position of a scrub.
 	echo 0123456789abcdef0123456789abcdef >/etc/machine-id
+	# What others have claimed, for leave_nothing.
+	! driver_loaded || unload_driver
+	grep -i 'namespace\|pmem[0-9]' /proc/iomem >$OPERATIONS/iomem || :
 	region_size=$((32 << 20))
 	[ "$FILE_SYSTEM" = ext4 ] || region_size=$((64 << 20))
 	# Only the last one has asynchronous flushes, which sector mode does not have.
@@ -156,6 +159,17 @@ running() {
 	[ ! -e $OPERATIONS/stop ]
 }
 
+# nap SECONDS: sleeps for so many times `slower` seconds, or until all are to stop.
+nap() {
+	# It may be about to be written.
+	read -r nap_slower <$OPERATIONS/slower || nap_slower=$SLOWER
+	nap_left=$(($1 * nap_slower))
+	while running && [ $nap_left -gt 0 ]; do
+		sleep 1
+		nap_left=$((nap_left - 1))
+	done
+}
+
 # running_unpaused: waits while the driver is being unloaded and loaded.
 running_unpaused() {
 	while running && [ -e $OPERATIONS/pause ]; do
@@ -182,14 +196,20 @@ count() {
 
 bind_all() {
 	load_driver
-	for number in 0 1 2 3; do
-		bind_quietly nd_region region$number || :
+	for bound in $NAMESPACES; do
+		bind_quietly nd_region "$(region_named "$bound")" || :
 	done
 	settle
 	for bound in $NAMESPACES; do
 		disk_of "$bound" >/dev/null || bind_quietly "$DRIVER" "$bound" || :
 	done
 	settle
+}
+
+# region_named NAMESPACE: the name of its region, also while it is not there.
+region_named() {
+	region_named=region${1#namespace}
+	echo "${region_named%.*}"
 }
 
 # bind_quietly DRIVER DEVICE, unbind_quietly DRIVER DEVICE: others may have done so.
@@ -223,7 +243,8 @@ on_disk() {
 	on_disk=$1
 	shift
 	{ command exec 9<"/dev/$on_disk"; } 2>/dev/null || return 4
-	if [ "$(blockdev --getdiskseq /dev/fd/9 2>/dev/null)" = "$(cat "/sys/block/$on_disk/diskseq" 2>/dev/null || echo none)" ]; then
+	{ read -r on_diskseq <"/sys/block/$on_disk/diskseq"; } 2>/dev/null || on_diskseq=none
+	if [ "$(blockdev --getdiskseq /dev/fd/9 2>/dev/null)" = "$on_diskseq" ]; then
 		status=0
 		"$@" || status=$?
 	else
@@ -265,7 +286,10 @@ machine_check() {
 
 # lists_some DISK FIRST END: a sector from the first one on, and before the end, is in the disk's bad blocks.
 lists_some() {
-	awk -v first="$2" -v end="$3" '$1 < end && $1 + $2 > first { found = 1 } END { exit !found }' "/sys/block/$1/badblocks"
+	while read -r listed_first listed_count _; do
+		[ "$listed_first" -ge "$3" ] || [ $((listed_first + listed_count)) -le "$2" ] || return 0
+	done <"/sys/block/$1/badblocks"
+	return 1
 }
 
 # use_raw: each slot has a seed, or 0 if it may have any contents, and is bad (1), good (0), or either (2).
@@ -478,18 +502,22 @@ replay_journal() {
 	esac
 }
 
-# change_modes: the file `modes` has the seed of the disk that was made last, if it was written.
+# change_modes: the file `modes` has the seed of the disk that was made last, if it was written. Each mode comes once before any comes
+# again.
 change_modes() {
+	modes_left=$MODES
 	while running; do
 		rm -f $OPERATIONS/modes
-		random "$(echo "$MODES" | wc -l)"
-		mode="-m $(echo "$MODES" | sed -n "$((random + 1))p")"
+		: "${modes_left:=$MODES}"
+		random "$(echo "$modes_left" | wc -l)"
+		mode="-m $(echo "$modes_left" | sed -n "$((random + 1))p")"
 		# shellcheck disable=SC2086 # a list
 		ndctl create-namespace -f -e "$MODES_NAMESPACE" $mode >$OPERATIONS/mode 2>/dev/null || {
 			random_pause
 			continue
 		}
 		count "change to${mode#-m}"
+		modes_left=$(echo "$modes_left" | grep -vxF "${mode#-m }")
 		newest=$(date +%s)
 		case $mode in
 		*devdax*)
@@ -577,8 +605,7 @@ write_and_verify() {
 
 # disturb NAMESPACE DISK SECONDS: unbinds and binds, and changes whether the disk is read-only, with pauses.
 disturb() {
-	region=region${1#namespace}
-	region=${region%.*}
+	region=$(region_named "$1")
 	while running; do
 		random 4
 		case $random in
@@ -603,7 +630,7 @@ disturb() {
 			echo 0 >"$ND/$region/read_only"
 			;;
 		esac
-		sleep $(($3 * $(cat $OPERATIONS/slower)))
+		nap "$3"
 		random_pause
 	done
 }
@@ -627,7 +654,7 @@ scrub() {
 		1) scrubbed=$FILES_DISK ;;
 		*) scrubbed=$LOAD ;;
 		esac
-		pmemctl scrub --json --rate 16M --state-dir $OPERATIONS "$scrubbed" >$OPERATIONS/scrub 2>/dev/null
+		pmemctl scrub --json --rate 64M --state-dir $OPERATIONS "$scrubbed" >$OPERATIONS/scrub 2>/dev/null
 		[ "$(jq .complete $OPERATIONS/scrub)" != true ] || count "scrub"
 		[ "$scrubbed" != "$LOAD" ] || [ "$(jq '.found == []' $OPERATIONS/scrub)" != false ] ||
 			wrong "a scrub finds errors on $scrubbed: $(jq -c .found $OPERATIONS/scrub)"
@@ -637,16 +664,23 @@ scrub() {
 
 # unload_and_load: users of the file system and of fio's disk stop meanwhile; others find no disk.
 unload_and_load() {
+	unload_after=4
 	while running; do
-		sleep $((8 * $(cat $OPERATIONS/slower)))
+		nap $unload_after
+		unload_after=8
 		touch $OPERATIONS/pause
-		if wait_for 6 unload_driver 2>/dev/null; then
+		if wait_for 6 unload_unused 2>/dev/null; then
 			count "unload"
 			random_pause
 			load_driver || wrong "the driver can't be loaded"
 		fi
 		rm $OPERATIONS/pause
 	done
+}
+
+# unload_unused: starts no process in vain.
+unload_unused() {
+	read -r users <"/sys/module/$DRIVER/refcnt" && [ "$users" = 0 ] && unload_driver
 }
 
 # check_handover PREFIX: 8 subtests. Nothing may use the namespaces.
@@ -801,7 +835,7 @@ repair_mode() {
 
 # leave_nothing: device DAX, which has another driver, is not in use.
 leave_nothing() {
-	unload_driver && ! grep -i 'namespace\|pmem[0-9]' /proc/iomem
+	unload_driver && ! grep -i 'namespace\|pmem[0-9]' /proc/iomem | grep -vxF -f $OPERATIONS/iomem
 }
 
 cleanup() {

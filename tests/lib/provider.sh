@@ -3,7 +3,7 @@
 #
 # Helpers for tests that need memory that fails, counted flushes, or a probe that fails:
 #
-#	# vm: --bare --append memmap=128M$512M
+#	# vm: provider
 #	. "$(dirname "$0")/lib/test.sh"
 #	. "$(dirname "$0")/lib/provider.sh"
 #	provide bad=1M+4K
@@ -22,24 +22,27 @@ esac
 provide() {
 	provider_load "$@"
 	load_driver
-	NAMESPACE=$(namespaces pmem_provider | head -n 1)
+	NAMESPACE=$(first_namespace pmem_provider)
 	# shellcheck disable=SC2034 # for the tests
 	DISK=$(disk_of "$NAMESPACE") || DISK=
 }
 
 provider_load() {
-	modprobe libnvdimm
+	load_module libnvdimm
 	insmod "$PROVIDER" start="$MEMORY" "$@"
 	settle
 }
 
 # provider NAME: prints a parameter of the provider. provider NAME VALUE: sets it.
 provider() {
-	if [ $# -eq 1 ]; then
-		cat "/sys/module/pmem_provider/parameters/$1"
-	else
-		printf '%s\n' "$2" >"/sys/module/pmem_provider/parameters/$1"
-	fi
+	case $#:$1 in
+	1:flush* | 1:bios | 1:seen | 1:submitting)
+		# A number or a letter: without a process, which takes long in a guest.
+		read -r provider_value <"/sys/module/pmem_provider/parameters/$1" && printf '%s\n' "$provider_value"
+		;;
+	1:*) cat "/sys/module/pmem_provider/parameters/$1" ;;
+	*) printf '%s\n' "$2" >"/sys/module/pmem_provider/parameters/$1" ;;
+	esac
 }
 
 # flag_after_fsync BIT FLUSHER: whether a task has this flag (PF_… in linux/sched.h) after an fsync of the disk. With a FLUSHER of 1,
@@ -60,7 +63,15 @@ badblocks_of() {
 	region*) badblocks_text=$(cat "$ND/$1/badblocks") || badblocks_text=unreadable ;;
 	*) badblocks_text=$(cat "/sys/block/$1/badblocks") || badblocks_text=unreadable ;;
 	esac
-	echo "$badblocks_text" | tr ' \n' '+ ' | sed 's/ $//'
+	badblocks_list=
+	# shellcheck disable=SC2086 # words
+	set -- $badblocks_text
+	while [ $# -gt 1 ]; do
+		badblocks_list="$badblocks_list $1+$2"
+		shift 2
+	done
+	badblocks_list="$badblocks_list${1:+ $1}"
+	printf '%s\n' "${badblocks_list# }"
 }
 
 # read_sectors DISK START [COUNT]: prints sectors, read in one bio that bypasses the page cache.

@@ -24,7 +24,7 @@ clean_disk() {
 	blockdev --rereadpt "/dev/$1"
 }
 
-# fio_verify FILE [OPTION OF fio…]: writes 16 MiB in random order in blocks of 4 to 256 KiB, reads them back and
+# fio_verify FILE [OPTION OF fio…]: writes 4 MiB in random order in blocks of 4 to 256 KiB, reads them back and
 # compares checksums.
 fio_verify() {
 	fio_file=$1
@@ -32,7 +32,7 @@ fio_verify() {
 	case $fio_file in
 	/dev/*) [ -b "$fio_file" ] || return ;; # fio would make a file of it
 	esac
-	fio --name=verified --filename="$fio_file" --randseed=1 --direct=1 --rw=randwrite --size=16M \
+	fio --name=verified --filename="$fio_file" --randseed=1 --direct=1 --rw=randwrite --size=4M \
 		--bssplit=4k/50:12k/20:64k/20:256k/10 --blockalign=4k --ioengine=io_uring --iodepth=8 \
 		--verify=crc32c --verify_fatal=1 --verify_dump=0 --end_fsync=1 --output-format=terse "$@"
 }
@@ -82,7 +82,7 @@ check_disk() {
 	check "$1: mkfs" mkfs.ext4 -q -F -b 4096 "/dev/$2"
 	mkdir -p "$MNT"
 	check "$1: mounted" mount "/dev/$2" "$MNT"
-	check "$1: fio in a file" fio_verify "$MNT/file" --size=8M
+	check "$1: fio in a file" fio_verify "$MNT/file"
 	umount "$MNT"
 	check "$1: fsck" e2fsck -fn "/dev/$2"
 }

@@ -6,6 +6,8 @@
 TAP_COUNT=0
 TAP_FAILED=0
 TAP_PLAN=
+TAP_NEWLINE='
+'
 
 # plan N: announces N subtests.
 plan() {
@@ -24,6 +26,25 @@ not_ok() {
 	printf 'not ok %d %s\n' "$TAP_COUNT" "$*"
 }
 
+# tap_lines PREFIX TEXT: prints each line of the text with the prefix, by a process only if it is long: starting one takes long in a
+# guest.
+tap_lines() {
+	tap_rest=$2
+	[ ${#tap_rest} -lt 4096 ] || {
+		printf '%s\n' "$tap_rest" | sed "s/^/$1/"
+		return
+	}
+	while :; do
+		case $tap_rest in
+		*"$TAP_NEWLINE"*) ;;
+		*) break ;;
+		esac
+		printf '%s%s\n' "$1" "${tap_rest%%"$TAP_NEWLINE"*}"
+		tap_rest=${tap_rest#*"$TAP_NEWLINE"}
+	done
+	printf '%s%s\n' "$1" "$tap_rest"
+}
+
 # tap_run COMMAND…: sets tap_status and tap_output.
 tap_run() {
 	# Not in a condition: bash would ignore -e in it, and look at the last command of a function only.
@@ -36,7 +57,7 @@ tap_run() {
 # tap_diagnose TEXT: prints it and the output of the command, as the diagnosis.
 tap_diagnose() {
 	printf '# %s\n' "$1"
-	[ -z "$tap_output" ] || printf '%s\n' "$tap_output" | sed 's/^/# /'
+	[ -z "$tap_output" ] || tap_lines '# ' "$tap_output"
 }
 
 # check NAME COMMAND…: passes if the command succeeds. Its output becomes the diagnosis.
@@ -139,7 +160,7 @@ tap_says_broken() {
 record() {
 	if [ -n "$2" ] && ! tap_says_broken "$2"; then
 		ok "$1"
-		printf '%s\n' "$2" | sed 's/^/# seen: /'
+		tap_lines '# seen: ' "$2"
 	else
 		not_ok "$1"
 		printf '%s\n' "${2:-nothing seen}" | sed 's/^/# /'
@@ -159,7 +180,7 @@ record_result() {
 		not_ok "$tap_name"
 		tap_diagnose "status $tap_status of: $*"
 	else
-		record "$tap_name" "$(printf '%s' "$tap_output" | tail -n 1) (status $tap_status)"
+		record "$tap_name" "${tap_output##*"$TAP_NEWLINE"} (status $tap_status)"
 	fi
 }
 
@@ -170,7 +191,9 @@ errno_of() {
 	if [ "$errno_status" -eq 0 ]; then
 		echo ok
 	elif ! tap_broken "$errno_status" "$1"; then
-		printf '%s\n' "$errno_text" | tail -n 1 | sed 's/.*: //; s/ (os error.*//'
+		errno_text=${errno_text##*"$TAP_NEWLINE"}
+		errno_text=${errno_text##*: }
+		printf '%s\n' "${errno_text%%" (os error"*}"
 	fi
 }
 

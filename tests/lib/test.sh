@@ -7,7 +7,7 @@
 #	#!/bin/sh
 #	# SPDX-License-Identifier: GPL-2.0
 #	# One sentence that names the tested behaviour; `make check LIST=1` prints it.
-#	# vm: --nvdimm size=64M --cpus 2
+#	# vm: labels
 #	# timeout: 300
 #	. "$(dirname "$0")/lib/test.sh"
 #	plan 1
@@ -24,7 +24,10 @@
 
 set -eu
 
-: "${TESTS:=$(realpath "$(dirname "$0")")}"
+[ -n "${TESTS:-}" ] || case $0 in
+*/*) TESTS=$(cd -P "${0%/*}/" && pwd -P) ;;
+*) TESTS=$(pwd -P) ;;
+esac
 : "${CHECKOUT:=${TESTS%/*}}"
 : "${DRIVER:=rust_pmem}" "${STAGE:=1}" "${MODULE:=$CHECKOUT/rust_pmem.ko}"
 : "${PROVIDER:=$TESTS/provider/pmem_provider.ko}"
@@ -61,8 +64,8 @@ if [ -n "${KERNEL:-}" ]; then
 	done
 	case $KERNEL in
 	arm64*)
-		! sed '/^# vm:/d' "$0" | grep -qE 'e820|host add virtio|mce-inject|write-poisoned|provider unmap' ||
-			skip_all "QEMU has e820 memory and virtio-pmem for x86-64 only, as well as floods of machine checks"
+		! sed '/^# vm:/d' "$0" | grep -qE 'e820|virtio|cxl|ramdax|mce-inject|write-poisoned|provider unmap' ||
+			skip_all "QEMU has memory of e820, virtio-pmem and CXL for x86-64 only, as well as floods of machine checks"
 		! grep -qE 'info_block_|lib/(corrupt|fuzz)' "$0" || skip_all "its /dev/mem reads no persistent memory"
 		! grep -q 'syscall(' "$0" || skip_all "its system calls have the numbers of x86-64"
 		;;

@@ -3,7 +3,7 @@
 #
 # Helpers for tests that write to memory after a machine check:
 #
-#	# vm: --bare --append memmap=128M$512M
+#	# vm: provider
 #	# expect-splat-nd_pmem: BUG: unable to handle page fault
 #	. "$(dirname "$0")/lib/test.sh"
 #	. "$(dirname "$0")/lib/write-poisoned.sh"

@@ -2,11 +2,13 @@
 
 //! Runs the host tests with `cargo test`, and reads their results from its output.
 
+use crate::green::Green;
 use crate::lint;
+use crate::recorded::sums;
 use crate::results::{Activity, Outcome, Results, TestResult};
-use anyhow::Result;
+use anyhow::{Context, Result};
 use std::fs;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::Command;
 
 /// Reads one line of cargo's output.
@@ -107,6 +109,104 @@ pub fn run(top: &Path, results: &mut Results, logs: &Path) -> Result<()> {
         clock.time().as_secs_f64()
     ));
     Ok(())
+}
+
+/// Runs the test programs that have changed since they last passed, and counts each test. Doc tests are left out.
+pub fn run_changed(top: &Path, green: &Green, results: &mut Results, logs: &Path) -> Result<()> {
+    let clock = results.running("cargo test");
+    let mut build = Command::new("cargo");
+    build.current_dir(top.join("tools")).args([
+        "test",
+        "--workspace",
+        "--no-run",
+        "--locked",
+        "--offline",
+        "--quiet",
+        "--message-format=json",
+    ]);
+    let output = build.output().context("cargo")?;
+    let text = String::from_utf8_lossy(&output.stdout);
+    let mut programs: Vec<Program> = text.lines().filter_map(Program::read).collect();
+    programs.sort_by(|a, b| a.path.cmp(&b.path));
+    if !output.status.success() || programs.is_empty() {
+        let errors = String::from_utf8_lossy(&output.stderr);
+        results.add(TestResult {
+            lines: lint::first_errors(&errors),
+            ..TestResult::new(
+                "cargo-test",
+                Outcome::Failed("the tests could not be built".into()),
+            )
+        });
+        return Ok(());
+    }
+    let mut unchanged = 0;
+    let mut count = 0;
+    for Program {
+        name,
+        path,
+        package,
+    } in programs
+    {
+        // Tests read files of their package as well.
+        let folder = package.strip_prefix(top)?.join("**/*");
+        let path = path.strip_prefix(top)?.to_owned();
+        let inputs = sums(top, &[&path.to_string_lossy(), &folder.to_string_lossy()])?;
+        let key = format!("test-{name}");
+        if green.is(&key, &inputs) {
+            unchanged += 1;
+            continue;
+        }
+        let (success, output) = lint::run(Command::new(top.join(&path)).current_dir(&package))?;
+        fs::write(logs.join(format!("{key}.log")), &output)?;
+        let heading = format!("Running x ({name}-0)\n{output}");
+        let found = results_in(&heading);
+        let problem = problem(success, &found).filter(|_| !success);
+        count += found.len();
+        green.note(&key, &inputs, success)?;
+        for (name, outcome) in found {
+            let mut result = TestResult::new(name, outcome);
+            if result.outcome.is_failure() {
+                result.lines = panic_message(&output, &result.name);
+            }
+            results.add_quietly(result);
+        }
+        if let Some(problem) = problem {
+            results.add(TestResult::new(key, Outcome::Failed(problem.into())));
+        }
+    }
+    results.spend(Activity::Tests, clock.time());
+    let outcome = TestResult {
+        about: format!("{count} host tests; {unchanged} programs are unchanged"),
+        time: clock.time(),
+        ..TestResult::new("cargo-test", Outcome::Passed)
+    };
+    results.add(outcome);
+    Ok(())
+}
+
+/// A program of tests.
+struct Program {
+    name: String,
+    path: PathBuf,
+    /// The folder of its package.
+    package: PathBuf,
+}
+
+impl Program {
+    /// Reads a line of cargo's messages (Cargo's reference, "External tools").
+    fn read(line: &str) -> Option<Self> {
+        let message: serde_json::Value = serde_json::from_str(line).ok()?;
+        let path = PathBuf::from(message["executable"].as_str()?);
+        let manifest = PathBuf::from(message["manifest_path"].as_str()?);
+        message["profile"]["test"].as_bool().filter(|test| *test)?;
+        let name = path.file_name()?.to_string_lossy().into_owned();
+        let (name, _) = name.rsplit_once('-')?;
+        Some(Self {
+            name: name.to_owned(),
+            path,
+            package: manifest.parent()?.to_owned(),
+        })
+    }
 }
 
 /// Returns the output of a failed test, which follows "---- name stdout ----", from its panic on: what a test has printed

@@ -214,6 +214,7 @@ impl Differences {
 mod tests {
     use super::*;
     use crate::results::Outcome;
+    use crate::selftest::tests::selftest;
 
     const ENTRY: &str = r#"
 [[difference]]
@@ -226,8 +227,7 @@ why = "It is."
 "#;
 
     fn parsed(text: &str) -> Result<Differences> {
-        let script = Path::new("tests/sysfs-disk.sh");
-        Differences::parse(text, &[Selftest::parse(script, "").unwrap()])
+        Differences::parse(text, &[selftest("sysfs-disk", "")])
     }
 
     #[test]

@@ -5,15 +5,16 @@
 
 use crate::coverage;
 use crate::exit_status;
+use crate::flaky::Flaky;
 use crate::ktap;
 use crate::reading::{LOST, MAX_LINES, REPORTED, Reading};
 use crate::results::{Activity, Clock, Outcome, Results, TestResult};
 use anyhow::{Context, Result};
 use std::fs::{self, OpenOptions};
-use std::io::Write;
+use std::io::{self, Write};
 use std::path::{Path, PathBuf};
-use std::sync::OnceLock;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
 use tempfile::TempDir;
 use vm::{Architecture, Ended, Images, LogFile, Options, Report, Vm, reports};
@@ -23,6 +24,8 @@ pub const GUEST: &str = "/rust_pmem";
 /// Lines shown of one report of the kernel, or of one blocked task.
 const MAX_REPORT: usize = 6;
 
+/// QEMU's gdb server for a guest that is kept, from the root of the checkout.
+const GDB: &str = "build/gdb.sock";
 /// The kernel's log, in the folder of a test.
 const SERIAL: &str = "serial.log";
 /// Begins the names of kernels that report what tests do not see.
@@ -87,6 +90,8 @@ pub struct GuestTest {
     pub required: Vec<String>,
     /// It may be skipped on the default kernel as well, but not on the one for debugging.
     pub may_skip: bool,
+    /// It has pages fail, which the kernel then unmaps from the direct map: its guest is not used again.
+    pub fails_pages: bool,
     /// The command that runs it alone.
     pub rerun: String,
 }
@@ -144,6 +149,10 @@ pub struct Executor {
     pub module: PathBuf,
     /// Further variables of the tests, as the shell reads them.
     pub variables: String,
+    /// Known failures that are not the driver's.
+    pub flaky: Option<Arc<Flaky>>,
+    /// Whether a failed test's guest stays, with a shell.
+    pub keep: bool,
     /// A shell command that runs after each test; the kernel's reports meanwhile are the test's.
     pub after: Option<&'static str>,
     /// The name of another kernel than the default.
@@ -189,6 +198,8 @@ impl Executor {
             driver,
             module: Path::new(GUEST).join("rust_pmem.ko"),
             variables: String::new(),
+            flaky: None,
+            keep: false,
             after: None,
             argument: None,
             other_kernel: None,
@@ -333,6 +344,12 @@ impl Executor {
                 let ended = self.end(test, guest.take(), &mut result);
                 ended.unwrap_or_else(|error| fail(&mut result, failed(error)));
             }
+            if let Some(flaky) = &self.flaky {
+                flaky.excuse(&mut result);
+            }
+            if self.driver != C_DRIVER {
+                results.note_selftest(&result);
+            }
             results.show(&result);
             found.push(result);
         }
@@ -413,6 +430,11 @@ impl Executor {
         self.architecture.adapt(&mut machine)?;
         machine.cpus = machine.cpus.max(self.cpus);
         machine.append.extend(self.argument.map(str::to_owned));
+        if self.keep {
+            machine
+                .qemu
+                .push(format!("-gdb unix:{GDB},server=on,wait=off"));
+        }
         if self.notes_coverage {
             machine.coverage = Some(log.with_extension(coverage::BLOCKS));
         }
@@ -508,9 +530,13 @@ impl Executor {
             log.push_str(&stage.log);
             let next = ktap && stage.requests_another();
             let exited = matches!(stage.ended, Ended::Exited(_));
-            let usable = shared && stage.leaves_guest_usable();
+            let usable = shared && !test.fails_pages && stage.leaves_guest_usable();
+            let hung = stage.ended == Ended::TimedOut;
             stage.add_to(&mut result, number);
-            if usable {
+            if self.keep && result.outcome.is_failure() && (exited || hung) {
+                results.show(&result);
+                self.keep(test, hung, running)?;
+            } else if usable {
                 *guest = Some(running);
             } else if next {
                 // The same memory in a new guest.
@@ -554,16 +580,46 @@ impl Executor {
         Ok(result)
     }
 
-    /// Adds how the test runs alone, and where its logs are.
+    /// Gives a shell in the guest of a failed test.
+    fn keep(&self, test: &GuestTest, hung: bool, mut guest: Guest) -> Result<()> {
+        let sections = format!("cat /sys/module/{}/sections/.text", self.driver);
+        let limit = guest.vm.limit(TIME_TO_REPORT);
+        let text = match hung {
+            true => String::new(),
+            false => guest.vm.output(&sections, limit)?.1,
+        };
+        let symbols = match text.trim().starts_with("0x") {
+            true => format!(" -ex 'add-symbol-file rust_pmem.ko {}'", text.trim()),
+            false => String::new(),
+        };
+        eprintln!(
+            "The guest of {} waits. gdb attaches with\n  gdb -ex 'target remote {GDB}'{symbols}",
+            test.name
+        );
+        if hung {
+            eprintln!("The test has hung, so there is no shell: press Enter to end the guest.");
+            io::stdin().read_line(&mut String::new())?;
+            return Ok(());
+        }
+        guest.vm.shell(&self.logs.join(&test.name).join(SERIAL))?;
+        guest.vm.power_off();
+        Ok(())
+    }
+
+    /// Adds how the test runs alone, how its guest stays, and where its logs are.
     fn add_rerun(&self, test: &GuestTest, result: &mut TestResult) {
-        let mut rerun = format!("run alone: {}", test.rerun);
+        let mut rerun = test.rerun.clone();
         if let Some(kernel) = &self.other_kernel {
             rerun.push_str(&format!(" KERNEL={kernel}"));
         }
         if !test.protocol.is_ktap() || self.driver == C_DRIVER {
             rerun.push_str(&format!(" DRIVER={}", self.driver));
         }
-        result.lines.push(rerun);
+        result.lines.push(format!("run alone: {rerun}"));
+        if rerun.starts_with("make check") {
+            let keep = format!("keep its guest: {rerun} KEEP=1 (a shell; gdb attaches to {GDB})");
+            result.lines.push(keep);
+        }
         let folder = self.logs.join(&test.name);
         result.lines.push(format!("logs: {}", folder.display()));
     }

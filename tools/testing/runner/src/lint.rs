@@ -21,7 +21,53 @@ pub struct Step {
     pub command: Command,
     /// Whether the word "warning" in its output fails it.
     pub warnings: bool,
+    /// Patterns of the files that its result depends on, for [`Green`](crate::green::Green).
+    pub inputs: &'static [&'static str],
 }
+
+/// What the module is made of, and how.
+pub const MODULE: &[&str] = &[
+    "*.rs",
+    "abstractions/**/*.rs",
+    "abstractions/bind*",
+    "Kbuild",
+    ".clippy.toml",
+    ".rustfmt.toml",
+    "setup/kernels",
+    "setup/kbuild",
+];
+/// What the host tools are made of.
+pub const TOOLS: &[&str] = &[
+    "tools/**/*.rs",
+    "tools/**/*.toml",
+    "tools/Cargo.lock",
+    "tests/unit/**/*.rs",
+    "tests/unit/Cargo.toml",
+    "*.rs",
+    "abstractions/**/*.rs",
+];
+/// All places that have a version.
+const VERSIONS: &[&str] = &[
+    "tools/Cargo.toml",
+    "debian/changelog",
+    "contrib/rpm/rust-pmem.spec",
+    "CHANGELOG.md",
+    "setup/version",
+    "setup/check-version",
+];
+/// All folders that have shell scripts.
+const SCRIPTS: &[&str] = &[
+    ".shellcheckrc",
+    ".ci/*",
+    "contrib/**/*",
+    "debian/**/*",
+    "setup/**/*",
+    "tests/*",
+    "tests/lib/*",
+    "tests/bench/*",
+    "tests/external/**/*.sh",
+    "tools/testing/vm/guest/*",
+];
 
 /// Runs a command; returns whether it succeeded, and its output.
 pub fn run(command: &mut Command) -> Result<(bool, String)> {
@@ -110,6 +156,7 @@ pub fn of_module(top: &Path) -> Result<Vec<Step>> {
             activity: Activity::Lints,
             command: format,
             warnings: true,
+            inputs: MODULE,
         },
         Step {
             name: "clippy-module",
@@ -117,6 +164,7 @@ pub fn of_module(top: &Path) -> Result<Vec<Step>> {
             activity: Activity::Lints,
             command: clippy,
             warnings: true,
+            inputs: MODULE,
         },
     ])
 }
@@ -142,6 +190,7 @@ pub fn of_tools(top: &Path) -> Result<Vec<Step>> {
             activity: Activity::Lints,
             command: cargo(&["fmt", "--all", "--check"]),
             warnings: true,
+            inputs: TOOLS,
         },
         Step {
             name: "clippy-tools",
@@ -149,6 +198,15 @@ pub fn of_tools(top: &Path) -> Result<Vec<Step>> {
             activity: Activity::Lints,
             command: clippy,
             warnings: false,
+            inputs: TOOLS,
+        },
+        Step {
+            name: "version",
+            about: "packages and changelog have the version of tools/Cargo.toml",
+            activity: Activity::Lints,
+            command: Command::new(top.join("setup/check-version")),
+            warnings: false,
+            inputs: VERSIONS,
         },
         Step {
             name: "shellcheck",
@@ -156,6 +214,7 @@ pub fn of_tools(top: &Path) -> Result<Vec<Step>> {
             activity: Activity::Lints,
             command: shellcheck,
             warnings: false,
+            inputs: SCRIPTS,
         },
     ])
 }

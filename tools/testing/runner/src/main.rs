@@ -7,15 +7,21 @@ mod coverage;
 mod differences;
 mod executor;
 mod exit_status;
+mod flaky;
+mod green;
 mod ktap;
 mod lint;
+mod machines;
 mod markdown;
 mod mutants;
+mod names;
 mod parity;
 mod reading;
+mod recorded;
 mod report;
 mod results;
 mod scheduler;
+mod seconds;
 mod selftest;
 mod suite;
 mod xfstests;
@@ -25,27 +31,39 @@ use clap::Parser;
 use coverage::Coverage;
 use differences::Differences;
 use executor::Executor;
+use flaky::Flaky;
 use glob::Pattern;
+use green::Green;
 use lint::Step;
 use parity::Comparison;
+use recorded::Recordings;
 use results::{Activity, Outcome, Results, TestResult};
 use scheduler::Job;
+use seconds::Seconds;
 use selftest::Selftest;
+use std::collections::BTreeSet;
 use std::env;
 use std::fs;
 use std::io::{Write, stderr};
+use std::mem;
 use std::num::NonZeroUsize;
 use std::path::{Path, PathBuf};
 use std::process::{Command, ExitCode};
+use std::sync::Arc;
 use std::thread;
 use suite::{Selection, Suite};
-use vm::Driver;
+use vm::{Driver, LogFile};
 
 /// Runs the project's tests: format and lints, host tests, the module's build, instruction counts, and
 /// the selftests in virtual machines.
 ///
+/// --quick runs what one needs before each commit: lints and host tests of what has changed since they last passed, and the
+/// selftests with the tag quick.
+///
 /// The last line has the numbers of passed, failed and skipped tests. The output of each selftest and the
 /// kernel's log are in build/check/DRIVER/TEST/, all results in build/check/DRIVER/junit.xml.
+///
+/// Tests with the tag compare are compared with results of nd_pmem that an earlier run has recorded, or this one records.
 ///
 /// --parity runs selftests under both drivers and compares the results of each subtest; the table is
 /// build/parity.md, and build/parity.json for programs; output, logs and junit.xml are in build/parity/.
@@ -77,6 +95,14 @@ struct Arguments {
     /// Run only format and lints
     #[arg(long, conflicts_with_all = ["tests", "list"])]
     lint: bool,
+
+    /// Run the quick tier; with --mutants, only plant faults whose test is in it
+    #[arg(long, conflicts_with_all = ["tests", "lint", "parity", "coverage", "driver", "kernel"])]
+    quick: bool,
+
+    /// Leave the guest of a failed test running, with a shell, and QEMU's gdb server in build/gdb.sock
+    #[arg(long, requires = "tests", conflicts_with_all = ["lint", "parity", "coverage", "mutants", "list"])]
+    keep: bool,
 
     /// Test this driver: rust_pmem (the default, except with --suite), or the stock nd_pmem, which
     /// tests the tests
@@ -149,9 +175,9 @@ struct Arguments {
     #[arg(long = "set", value_name = "NAME=VALUE", value_parser = executor::variable)]
     variables: Vec<String>,
 
-    /// Folder of selftests, from the root of the checkout; may be repeated
-    #[arg(long, value_name = "DIR", default_values = ["tests"])]
-    selftests: Vec<PathBuf>,
+    /// Folder of selftests, from the root of the checkout (for tests of this program)
+    #[arg(long, value_name = "DIR", default_value = "tests", hide = true)]
+    selftests: PathBuf,
 
     /// List of what may differ between the drivers, and why
     #[arg(long, value_name = "FILE", default_value = "tests/differences.toml")]
@@ -248,6 +274,10 @@ fn main() -> ExitCode {
 fn run(arguments: &Arguments) -> Result<bool> {
     let top = top()?;
     let patterns = patterns(&arguments.tests)?;
+    let _lock = match arguments.list || arguments.plant {
+        true => None,
+        false => Some(lock(&top)?),
+    };
     if let Some(name) = &arguments.suite {
         return run_suite(arguments, &top, Suite::load(&top, name)?, &patterns);
     }
@@ -257,17 +287,19 @@ fn run(arguments: &Arguments) -> Result<bool> {
         return run_suite(arguments, &top, suite, &[]);
     }
     let known = selftest::find(&top, &arguments.selftests)?;
+    let seconds = Seconds::load(&top)?;
     if arguments.mutants {
-        return run_mutants(arguments, &top, &patterns, &known);
+        return run_mutants(arguments, &top, &patterns, &known, &seconds);
     }
     let selected = |test: &&Selftest| match patterns.as_slice() {
+        [] if arguments.quick => test.quick,
         [] => arguments.list || !(test.soak || test.debug && !arguments.is_debug_kernel()),
         patterns => patterns.iter().any(|pattern| test.matches(pattern)),
     };
     let mut tests: Vec<Selftest> = known.iter().filter(selected).cloned().collect();
     if arguments.coverage {
         // These have a plugin of their own.
-        tests.retain(|test| !test.machine.contains("--powerfail"));
+        tests.retain(|test| test.machine.options.powerfail.is_none());
     }
     if arguments.list {
         for test in tests {
@@ -276,18 +308,17 @@ fn run(arguments: &Arguments) -> Result<bool> {
             if !test.tags().is_empty() {
                 println!("    tags: {}", test.tags().join(", "));
             }
-            if !test.machine.is_empty() {
-                println!("    vm: {}", test.machine);
-            }
+            println!("    vm: {}", test.machine.label);
         }
         return Ok(true);
     }
     let everything = patterns.is_empty()
         && !arguments.lint
+        && !arguments.quick
         && !arguments.parity
         && !arguments.coverage
         && arguments.kernel.is_none();
-    let (one, both) = by_drivers(arguments, everything, tests);
+    let (one, both) = by_drivers(arguments, tests);
     let differences = match both.is_empty() {
         true => Differences::default(),
         false => Differences::load(&top.join(&arguments.differences), &known)?
@@ -309,22 +340,28 @@ fn run(arguments: &Arguments) -> Result<bool> {
     fs::create_dir_all(&logs).with_context(|| logs.display().to_string())?;
     let mut results = Results::new();
 
-    if everything || arguments.lint {
+    let green = Green::new(&top, everything || arguments.quick)?;
+    if everything || arguments.lint || arguments.quick {
         results.group("lint-module", "Format and lints of the module");
         for step in lint::of_module(&top)? {
-            step.test(&mut results, &logs)?;
+            green.test(step, &mut results, &logs)?;
         }
         mutants::lint(&top, &known, &mut results)?;
         coverage::lint(&top, &mut results);
+        results.add(seconds.lint(&known));
+        results.add(selftest::lint_machines(&top, &known)?);
     }
     if arguments.lint {
-        lint_tools(&top, &logs, &mut results)?;
+        lint_tools(&top, &green, &logs, &mut results)?;
     }
     fail_unknown_names(&patterns, &known, &mut results);
     let some = !one.is_empty() || !both.is_empty();
     let built =
         some && (arguments.kernel.is_some() || build(arguments, &top, &mut results, &logs)?);
     let mut executor = Executor::new(driver, logs.clone());
+    executor.keep = arguments.keep;
+    let flaky = Arc::new(Flaky::load(&top, &known)?);
+    executor.flaky = Some(Arc::clone(&flaky));
     let variables = arguments.variables.join(" ");
     executor.variables = variables.clone();
     if let Some(kernel) = &arguments.kernel {
@@ -337,17 +374,40 @@ fn run(arguments: &Arguments) -> Result<bool> {
         executor.note_coverage()?;
     }
     let kernel = arguments.kernel.as_deref();
-    let comparison = Comparison::new(differences, &logs, kernel, &variables)?;
+    let mut comparison = Comparison::new(differences, &logs, kernel, &variables)?;
+    if !both.is_empty() && kernel.is_none() {
+        comparison.record(Recordings::find(&top)?, !arguments.parity);
+    }
+    comparison.executor().keep = arguments.keep;
+    comparison.executor().flaky = Some(Arc::clone(&flaky));
     let mut jobs = Vec::new();
     if everything {
-        jobs.extend(other_jobs(arguments, built, &top, &logs, &known));
+        jobs.extend(other_jobs(arguments, built, &top, &logs, &green));
+    }
+    if arguments.quick {
+        jobs.push(Job::new(100, |results| {
+            lint_tools(&top, &green, &logs, results)?;
+            results.group("host", "Host tests");
+            cargo_test::run_changed(&top, &green, results, &logs)
+        }));
     }
     if built {
-        jobs.extend(selftest_jobs(one, &executor));
-        jobs.extend(parity_jobs(both, &comparison));
+        jobs.extend(selftest_jobs(one, &seconds, &executor));
+        jobs.extend(parity_jobs(both, &seconds, &comparison));
     }
     let ran = scheduler::run(jobs, arguments.jobs(), &mut results);
     let complete = count_error(ran, &mut results);
+    flaky.check(&mut results);
+    if everything && built && complete && arguments.driver() == Driver::Rust {
+        results.group("names", "Names of subtests");
+        let selftests = mem::take(&mut results.selftests);
+        results.add(names::lint(&top, &known, &selftests)?);
+        let ran = selftests.iter();
+        let ran = ran
+            .map(|(name, (seconds, _))| (name.clone(), *seconds))
+            .collect();
+        seconds.rewrite(&top, &known, &ran)?;
+    }
     if arguments.parity && built && complete {
         let parity = comparison.parity(&arguments.revision);
         report::write(&parity, &table)?;
@@ -404,21 +464,14 @@ fn other_jobs<'a>(
     built: bool,
     top: &'a Path,
     logs: &'a Path,
-    known: &'a [Selftest],
+    green: &'a Green,
 ) -> Vec<Job<'a>> {
     let mut jobs = vec![Job::new(400, move |results| {
-        build_and_test_tools(arguments, built, top, logs, results)
+        build_and_test_tools(arguments, built, top, green, logs, results)
     })];
     if built && arguments.driver() == Driver::Rust {
         jobs.push(Job::new(120, |results| bench(top, results, logs)));
         jobs.push(Job::new(120, |results| powerfail(top, results, logs)));
-        jobs.push(Job::new(120, |results| {
-            results.group(mutants::GROUP, "Planted faults that are quickly found");
-            let mut planted = mutants::load(top, known)?;
-            planted.retain(|mutant| mutant.quick);
-            // The selftests themselves run as well.
-            mutants::run(top, &planted, known, false, 1, results)
-        }));
     }
     jobs
 }
@@ -429,29 +482,13 @@ fn build_and_test_tools(
     arguments: &Arguments,
     built: bool,
     top: &Path,
+    green: &Green,
     logs: &Path,
     results: &mut Results,
 ) -> Result<()> {
-    lint_tools(top, logs, results)?;
+    lint_tools(top, green, logs, results)?;
     results.group("host", "Host tests");
     cargo_test::run(top, results, logs)?;
-    // Linked as for installation; an optimised build takes a minute more.
-    let static_build = logs.join("static");
-    let mut command = Command::new("sh");
-    command.current_dir(top).args([
-        "-c",
-        "make --no-print-directory pmemctl PROFILE=dev BUILD=\"$1\" && setup/check-pmemctl \"$1/bin/pmemctl\"",
-        "sh",
-    ]);
-    command.arg(&static_build);
-    Step {
-        name: "static",
-        about: "the pmemctl that is installed starts with any libc, or none",
-        activity: Activity::Tests,
-        command,
-        warnings: false,
-    }
-    .test(results, logs)?;
     if !built {
         return Ok(());
     }
@@ -461,6 +498,7 @@ fn build_and_test_tools(
         activity: Activity::Tests,
         command: Command::new(top.join("tests/external/packages/kdir.sh")),
         warnings: false,
+        inputs: &[],
     }
     .test(results, logs)?;
     Step {
@@ -469,16 +507,7 @@ fn build_and_test_tools(
         activity: Activity::Builds,
         command: Command::new(top.join("tests/external/packages/no-btt.sh")),
         warnings: false,
-    }
-    .test(results, logs)?;
-    let mut command = Command::new(top.join("tests/external/packages/install.sh"));
-    command.current_dir(top).arg(&static_build);
-    Step {
-        name: "install",
-        about: "make install installs the expected files, and make uninstall removes them",
-        activity: Activity::Tests,
-        command,
-        warnings: false,
+        inputs: &[],
     }
     .test(results, logs)?;
     if arguments.driver() == Driver::Rust {
@@ -494,18 +523,7 @@ fn build_and_test_tools(
             activity: Activity::Tests,
             command,
             warnings: true,
-        }
-        .test(results, logs)?;
-        picture(top, results, logs)?;
-        results.group("xfstests", "The runner of xfstests, on a stand-in for them");
-        let mut command = Command::new(top.join("tests/external/xfstests/try.sh"));
-        command.current_dir(top).arg(env::current_exe()?);
-        Step {
-            name: "xfstests",
-            about: "guest, devices, settings, comparison, and resuming after an interruption",
-            activity: Activity::Tests,
-            command,
-            warnings: false,
+            inputs: &[],
         }
         .test(results, logs)?;
     }
@@ -525,10 +543,10 @@ fn build_and_test_tools(
     Ok(())
 }
 
-fn lint_tools(top: &Path, logs: &Path, results: &mut Results) -> Result<()> {
+fn lint_tools(top: &Path, green: &Green, logs: &Path, results: &mut Results) -> Result<()> {
     results.group("lint", "Format and lints");
     for step in lint::of_tools(top)? {
-        step.test(results, logs)?;
+        green.test(step, results, logs)?;
     }
     Ok(())
 }
@@ -539,6 +557,7 @@ fn run_mutants(
     top: &Path,
     patterns: &[Pattern],
     tests: &[Selftest],
+    seconds: &Seconds,
 ) -> Result<bool> {
     let stock = arguments.kernel.is_none();
     ensure!(
@@ -565,6 +584,11 @@ fn run_mutants(
         mutants::plant(top, &planted, kernel)?;
         return Ok(true);
     }
+    let all = planted.len();
+    let is_quick = |name: &str| tests.iter().any(|test| test.quick && test.name == name);
+    if arguments.quick {
+        planted.retain(|mutant| is_quick(&mutant.test));
+    }
     if arguments.list {
         for mutant in planted {
             println!("{:<24} {} {}", mutant.name, mutant.test, mutant.fault);
@@ -576,8 +600,18 @@ fn run_mutants(
     let mut results = Results::new();
     if !stock || build(arguments, top, &mut results, &logs)? {
         results.group(mutants::GROUP, "Planted faults");
-        let ran = mutants::run(top, &planted, tests, true, arguments.jobs(), &mut results);
+        let before = results.passed();
+        let controls: BTreeSet<&str> = planted.iter().map(|mutant| mutant.test.as_str()).collect();
+        let jobs = arguments.jobs();
+        let ran = mutants::run(top, &planted, tests, seconds, jobs, &mut results);
         if count_error(ran, &mut results) {
+            if arguments.quick {
+                let found = (results.passed() - before).saturating_sub(controls.len());
+                let share = found * 100 / all.max(1);
+                results.line(&format!(
+                    "\nquick tests find {found} of {all} planted faults, {share} %"
+                ));
+            }
             results.line(&format!("\nthe whole table: {}.md", logs.display()));
         }
     }
@@ -586,36 +620,32 @@ fn run_mutants(
 }
 
 /// Returns the tests that run under one driver, and those that run under both and are compared.
-fn by_drivers(
-    arguments: &Arguments,
-    everything: bool,
-    tests: Vec<Selftest>,
-) -> (Vec<Selftest>, Vec<Selftest>) {
+fn by_drivers(arguments: &Arguments, tests: Vec<Selftest>) -> (Vec<Selftest>, Vec<Selftest>) {
     if arguments.lint {
         return (Vec::new(), Vec::new());
     }
     if arguments.parity {
         return (Vec::new(), tests);
     }
-    if !everything {
+    if arguments.driver() != Driver::Rust || arguments.coverage || arguments.kernel.is_some() {
         return (tests, Vec::new());
     }
-    let (mut both, mut one): (Vec<_>, Vec<_>) = tests.into_iter().partition(|test| test.compare);
-    both.retain(|test| test.quick);
-    if arguments.driver() != Driver::Rust {
-        one.append(&mut both);
-    }
+    let (both, one) = tests.into_iter().partition(|test| test.compare);
     (one, both)
 }
 
-fn selftest_jobs(tests: Vec<Selftest>, executor: &Executor) -> impl Iterator<Item = Job<'_>> {
+fn selftest_jobs<'a>(
+    tests: Vec<Selftest>,
+    seconds: &'a Seconds,
+    executor: &'a Executor,
+) -> impl Iterator<Item = Job<'a>> {
     let groups = selftest::grouped(tests).into_iter().enumerate();
-    let parts = groups.flat_map(|(index, group)| {
-        let parts = selftest::parts(group, MAX_SECONDS).into_iter();
+    let parts = groups.flat_map(move |(index, group)| {
+        let parts = selftest::parts(group, seconds, MAX_SECONDS).into_iter();
         parts.map(move |part| (index, part))
     });
     parts.map(move |(index, part)| {
-        Job::new(selftest::seconds(&part), move |results| {
+        Job::new(seconds.of(&part), move |results| {
             let title = selftest::title(executor.driver, &part);
             results.group(&format!("selftests-{index}"), &title);
             for result in executor.group(&selftest::guest_tests(&part)?, results) {
@@ -626,11 +656,15 @@ fn selftest_jobs(tests: Vec<Selftest>, executor: &Executor) -> impl Iterator<Ite
     })
 }
 
-fn parity_jobs(tests: Vec<Selftest>, comparison: &Comparison) -> impl Iterator<Item = Job<'_>> {
+fn parity_jobs<'a>(
+    tests: Vec<Selftest>,
+    seconds: &'a Seconds,
+    comparison: &'a Comparison,
+) -> impl Iterator<Item = Job<'a>> {
     let groups = selftest::grouped(tests).into_iter();
-    let parts = groups.flat_map(|group| selftest::parts(group, MAX_SECONDS / 2));
+    let parts = groups.flat_map(move |group| selftest::parts(group, seconds, MAX_SECONDS));
     parts.map(move |part| {
-        Job::new(2 * selftest::seconds(&part), move |results| {
+        Job::new(seconds.of(&part), move |results| {
             comparison.group(&part, results)
         })
     })
@@ -713,6 +747,7 @@ fn build(arguments: &Arguments, top: &Path, results: &mut Results, logs: &Path) 
             activity: Activity::Builds,
             command,
             warnings: true,
+            inputs: &[],
         }
         .test(results, logs)?;
     }
@@ -725,39 +760,11 @@ fn build(arguments: &Arguments, top: &Path, results: &mut Results, logs: &Path) 
             activity: Activity::Lints,
             command,
             warnings: false,
+            inputs: &[],
         }
         .test(results, logs)?;
     }
     Ok(good)
-}
-
-/// Checks that the README shows pmemctl's current output.
-fn picture(top: &Path, results: &mut Results, logs: &Path) -> Result<()> {
-    let drawn = logs.join("picture");
-    std::fs::create_dir_all(&drawn)?;
-    let mut command = Command::new("sh");
-    command.current_dir(top).args([
-        "-c",
-        "build/tools/debug/pmem-demo --picture \"$1\" || exit; same=true
-         # The time of a scrub depends on the host, and the size of RAM on the version of the kernel.
-         constant() { sed 's/complete after [0-9]* s/complete/; s/RAM of this machine [0-9]*M/RAM/' \"$1\"; }
-         for drawn in \"$1\"/*.svg; do
-             constant \"$drawn\" >\"$drawn.constant\"
-             constant \"Documentation/${drawn##*/}\" | diff - \"$drawn.constant\" || same=false
-         done
-         $same || { echo 'error: the pictures differ from Documentation/pmemctl*.svg: look at them, then run make picture'; exit 1; }",
-        "sh",
-    ]);
-    command.arg(&drawn);
-    Step {
-        name: "picture",
-        about: "the README shows pmemctl's current output",
-        activity: Activity::Tests,
-        command,
-        warnings: false,
-    }
-    .test(results, logs)?;
-    Ok(())
 }
 
 /// Cuts the power of guests, and checks crash images.
@@ -781,6 +788,7 @@ fn powerfail(top: &Path, results: &mut Results, logs: &Path) -> Result<()> {
         activity: Activity::Tests,
         command,
         warnings: false,
+        inputs: &[],
     };
     step.test(results, logs)?;
     Ok(())
@@ -798,10 +806,21 @@ fn bench(top: &Path, results: &mut Results, logs: &Path) -> Result<()> {
         activity: Activity::Tests,
         command,
         warnings: false,
+        inputs: &[],
     };
     step.test(results, logs)?;
     results.line(fs::read_to_string(logs.join("bench.log"))?.trim_end());
     Ok(())
+}
+
+/// Keeps other runs out of this checkout: they would write the same files.
+fn lock(top: &Path) -> Result<LogFile> {
+    let build = top.join("build");
+    fs::create_dir_all(&build).with_context(|| build.display().to_string())?;
+    let lock = LogFile::at(build.join("run.lock")).ok();
+    lock.context(
+        "another run is under way in this checkout: wait for its end, or use another clone",
+    )
 }
 
 /// Finds the checkout above the current folder.
@@ -826,6 +845,7 @@ fn patterns(words: &[String]) -> Result<Vec<Pattern>> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::selftest::tests::selftest;
 
     #[test]
     fn guests_at_once_fit_into_memory() {
@@ -836,6 +856,16 @@ mod tests {
         assert_eq!(jobs_for(2, 7812), 3);
         assert_eq!(jobs_for(2, 100), 1);
         assert_eq!(jobs_for(2, usize::MAX), 3);
+    }
+
+    #[test]
+    fn second_run_in_a_checkout_is_refused() {
+        let top = tempfile::tempdir().unwrap();
+        let first = lock(top.path()).unwrap();
+        let error = lock(top.path()).err().unwrap().to_string();
+        assert!(error.contains("another run is under way"), "{error}");
+        drop(first);
+        lock(top.path()).unwrap();
     }
 
     #[test]
@@ -857,24 +887,20 @@ mod tests {
     }
 
     /// Returns the names of the tests that run under one driver, and of those that run under both.
-    fn names_by_drivers(words: &[&str], everything: bool) -> [String; 2] {
+    fn names_by_drivers(words: &[&str]) -> [String; 2] {
         let arguments = Arguments::parse_from([&["pmem-check"], words].concat());
-        let tests = [
-            ("tests/a.sh", ""),
-            ("tests/b.sh", "# compare\n# quick\n"),
-            ("tests/c.sh", "# compare\n"),
-        ];
-        let tests = tests.map(|(script, text)| Selftest::parse(Path::new(script), text).unwrap());
-        let (one, both) = by_drivers(&arguments, everything, tests.into());
+        let tests = [selftest("a", ""), selftest("b", "# compare\n")];
+        let (one, both) = by_drivers(&arguments, tests.into());
         [one, both].map(|tests| tests.iter().map(|test| test.name.as_str()).collect())
     }
 
     #[test]
     fn tests_are_divided_by_drivers() {
-        assert_eq!(names_by_drivers(&[], true), ["a", "b"]);
-        assert_eq!(names_by_drivers(&["--driver", "nd_pmem"], true), ["ab", ""]);
-        assert_eq!(names_by_drivers(&["*"], false), ["abc", ""]);
-        assert_eq!(names_by_drivers(&["--parity"], false), ["", "abc"]);
-        assert_eq!(names_by_drivers(&["--lint"], false), ["", ""]);
+        assert_eq!(names_by_drivers(&[]), ["a", "b"]);
+        assert_eq!(names_by_drivers(&["*"]), ["a", "b"]);
+        assert_eq!(names_by_drivers(&["--driver", "nd_pmem"]), ["ab", ""]);
+        assert_eq!(names_by_drivers(&["--kernel", "next"]), ["ab", ""]);
+        assert_eq!(names_by_drivers(&["--parity"]), ["", "ab"]);
+        assert_eq!(names_by_drivers(&["--lint"]), ["", ""]);
     }
 }

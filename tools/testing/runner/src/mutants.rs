@@ -8,6 +8,7 @@ use crate::lint;
 use crate::markdown::{plain, table};
 use crate::results::{Activity, Clock, Outcome, Results, TestResult};
 use crate::scheduler::{self, Job, locked};
+use crate::seconds::Seconds;
 use crate::selftest::{self, Selftest, grouped};
 use anyhow::{Context, Result, ensure};
 use serde::Deserialize;
@@ -49,9 +50,6 @@ pub struct Mutant {
     becomes: String,
     /// The selftest that must fail.
     pub test: String,
-    /// Whether `make check` tries it.
-    #[serde(default)]
-    pub quick: bool,
     /// The debug kernel that must report the fault, or that the test needs. It is tried there only.
     pub kernel: Option<String>,
     /// A text that must be in the kernel's first report. Without one, a check of the test must fail.
@@ -104,10 +102,6 @@ fn parse(text: &str, tests: &[Selftest]) -> Result<Vec<Mutant>> {
         );
         let known = tests.iter().find(|known| known.name == *test);
         let known = known.with_context(|| format!("{name}: there is no test {test}"))?;
-        ensure!(
-            !mutant.quick || known.is_checked(),
-            "{name}: quick, but `make check` does not run {test} without the fault"
-        );
         ensure!(
             mutant.kernel.is_none() || mutant.report.is_some() || known.debug,
             "{name}: a debug kernel is for its report, or for a test that needs one"
@@ -316,13 +310,12 @@ struct Row<'a> {
     time: Duration,
 }
 
-/// Tries these mutants, `threads` at a time, and counts each. With `with_controls`, their tests run without a fault first;
-/// otherwise the caller runs them.
+/// Tries these mutants, `threads` at a time, and counts each. Their tests run without a fault first.
 pub fn run(
     top: &Path,
     mutants: &[Mutant],
     tests: &[Selftest],
-    with_controls: bool,
+    seconds: &Seconds,
     threads: usize,
     results: &mut Results,
 ) -> Result<()> {
@@ -331,18 +324,15 @@ pub fn run(
         .map(|test| (test.name.as_str(), test))
         .collect();
     let workspace = Workspace::new(top)?;
-    let good = match with_controls {
-        true => Some(controls(&workspace, mutants, &by_name, threads, results)?),
-        false => None,
-    };
+    let good = &controls(&workspace, mutants, &by_name, seconds, threads, results)?;
     results.heading("With a fault");
     let workspace = &Mutex::new(workspace);
     let rows = &Mutex::new(Vec::new());
     let job = |(index, mutant)| {
         let mutant: &Mutant = mutant;
         let test = by_name[mutant.test.as_str()];
-        let passes = good.as_ref().is_none_or(|good| good.contains(&test.name));
-        Job::new(0, move |results: &mut Results| {
+        let passes = good.contains(&test.name);
+        Job::new(seconds.of([test]), move |results: &mut Results| {
             results.resume_group(GROUP);
             let clock = results.running(&mutant.name);
             let (detection, lines) = match passes {
@@ -374,7 +364,7 @@ pub fn run(
     rows.sort_by_key(|(index, _)| *index);
     let rows: Vec<Row<'_>> = rows.into_iter().map(|(_, row)| row).collect();
     let path = top.join(BUILD).with_extension("md");
-    fs::write(&path, markdown(&rows, with_controls)).with_context(|| path.display().to_string())
+    fs::write(&path, markdown(&rows)).with_context(|| path.display().to_string())
 }
 
 /// Runs the tests without a fault, and returns those that pass.
@@ -382,6 +372,7 @@ fn controls(
     workspace: &Workspace,
     mutants: &[Mutant],
     by_name: &BTreeMap<&str, &Selftest>,
+    seconds: &Seconds,
     threads: usize,
     results: &mut Results,
 ) -> Result<BTreeSet<String>> {
@@ -411,7 +402,7 @@ fn controls(
     let executor = &executor;
     let good = &Mutex::new(BTreeSet::new());
     let job = |group: Vec<Selftest>| {
-        Job::new(selftest::seconds(&group), move |results: &mut Results| {
+        Job::new(seconds.of(&group), move |results: &mut Results| {
             results.resume_group(GROUP);
             for result in executor.group(&selftest::guest_tests(&group)?, results) {
                 if result.outcome == Outcome::Passed {
@@ -476,18 +467,13 @@ fn try_out(
     Ok((detection, lines))
 }
 
-fn markdown(rows: &[Row<'_>], with_controls: bool) -> String {
+fn markdown(rows: &[Row<'_>]) -> String {
     let killed = |row: &&Row<'_>| matches!(row.detection, Detection::Killed(_));
     let mut text = format!(
         "<!-- made by `make mutants` -->\n# Planted faults of rust_pmem, and the selftests that find them\n\n\
-         {} faults; {} are found, each by the one selftest that is there for it.{}\n\n",
+         {} faults; {} are found, each by the one selftest that is there for it. Without the fault the test passes.\n\n",
         rows.len(),
         rows.iter().filter(killed).count(),
-        if with_controls {
-            " Without the fault the test passes."
-        } else {
-            ""
-        }
     );
     let mut table = table(["fault", "the driver's", "test", "result", "s"]);
     for row in rows {
@@ -513,6 +499,7 @@ fn markdown(rows: &[Row<'_>], with_controls: bool) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::selftest::tests::selftest;
 
     const ENTRY: &str = r#"
 [[mutant]]
@@ -526,9 +513,7 @@ test = "flush-fsync"
 
     fn parsed(text: &str) -> Result<Vec<Mutant>> {
         let tests = [("flush-fsync", ""), ("allocation-failure-io", "# debug\n")];
-        let tests = tests.map(|(name, header)| {
-            Selftest::parse(Path::new(&format!("tests/{name}.sh")), header).unwrap()
-        });
+        let tests = tests.map(|(name, header)| selftest(name, header));
         parse(text, &tests)
     }
 

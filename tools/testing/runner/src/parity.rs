@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0
 
 //! Compares the two drivers: each test runs under both, in guests of their own, and each subtest's result under one is
-//! compared with its result under the other.
+//! compared with its result under the other. Results of nd_pmem may have been recorded by an earlier run.
 //!
 //! A user sees no difference where a subtest passes under both drivers, or where the values that it records are the same
 //! (tests/lib/tap.sh). All other differences must be listed in tests/differences.toml. A failure of rust_pmem is always
@@ -10,6 +10,7 @@
 use crate::differences::{Differences, Verdict, recorded, shown};
 use crate::executor::{Executor, WHOLE};
 use crate::ktap::duplicates;
+use crate::recorded::Recordings;
 use crate::results::{Outcome, Results, TestResult};
 use crate::scheduler::locked;
 use crate::selftest::{self, Selftest};
@@ -174,6 +175,10 @@ pub struct Comparison {
     /// For nd_pmem, and for rust_pmem.
     executors: [Executor; 2],
     differences: Mutex<Differences>,
+    /// Those of nd_pmem, on the default kernel.
+    recordings: Option<Recordings>,
+    /// Whether recordings are used, and not only replaced.
+    uses_recordings: bool,
     /// The one that every listed difference exists on; others skip some tests and subtests.
     default_kernel: bool,
     parity: Mutex<Parity>,
@@ -199,24 +204,71 @@ impl Comparison {
         Ok(Self {
             executors,
             differences: Mutex::new(differences),
+            recordings: None,
+            uses_recordings: false,
             default_kernel: kernel.is_none(),
             parity: Mutex::default(),
         })
     }
 
+    /// Returns the executor of rust_pmem.
+    pub fn executor(&mut self) -> &mut Executor {
+        let [_, executor] = &mut self.executors;
+        executor
+    }
+
+    /// Makes it take results of nd_pmem from recordings where `uses` and there are some, and record others.
+    pub fn record(&mut self, recordings: Recordings, uses: bool) {
+        self.recordings = Some(recordings);
+        self.uses_recordings = uses;
+    }
+
+    /// Returns the recorded results of nd_pmem. Those that are missing are found out now.
+    fn c_results(&self, tests: &[Selftest], results: &mut Results) -> Result<Vec<TestResult>> {
+        let recordings = self.recordings.as_ref().filter(|_| self.uses_recordings);
+        let recorded = |test: &Selftest| match recordings {
+            Some(recordings) => recordings.load(test),
+            None => Ok(None),
+        };
+        let recorded: Vec<_> = tests.iter().map(recorded).collect::<Result<_>>()?;
+        let missing = tests.iter().zip(&recorded);
+        let missing = missing.filter(|(_, recorded)| recorded.is_none());
+        let missing: Vec<Selftest> = missing.map(|(test, _)| test.clone()).collect();
+        let mut ran = Vec::new();
+        if !missing.is_empty() {
+            let [executor, _] = &self.executors;
+            results.heading(&selftest::title(executor.driver, &missing));
+            ran = executor.group(&selftest::guest_tests(&missing)?, results);
+        }
+        let mut ran = ran.into_iter();
+        let results = recorded
+            .into_iter()
+            .filter_map(|recorded| recorded.or_else(|| ran.next()));
+        Ok(results.collect())
+    }
+
     /// Runs tests of the same machine, and counts the rows.
     pub fn group(&self, tests: &[Selftest], results: &mut Results) -> Result<()> {
         results.group("parity", "Both drivers, side by side");
-        let guest_tests = selftest::guest_tests(tests)?;
-        let [c, rust] = self.executors.each_ref().map(|executor| {
-            results.heading(&selftest::title(executor.driver, tests));
-            executor.group(&guest_tests, results)
-        });
+        let c = self.c_results(tests, results)?;
+        let [_, executor] = &self.executors;
+        results.heading(&selftest::title(executor.driver, tests));
+        let rust = executor.group(&selftest::guest_tests(tests)?, results);
         let mut rows = Vec::new();
         let mut unneeded = Vec::new();
-        for (c, rust) in c.iter().zip(&rust) {
+        for ((test, c), rust) in tests.iter().zip(&c).zip(&rust) {
             let mut differences = locked(&self.differences);
-            rows.extend(compare(c, rust, &mut differences));
+            let compared = compare(c, rust, &mut differences);
+            // What fails under nd_pmem without a reason would fail each comparison.
+            let failed = |row: &Row| {
+                let failed = |result: &TestResult| result.outcome.is_failure();
+                row.verdict == Verdict::Worse && row.c.as_ref().is_none_or(failed)
+            };
+            let records = test.compare && !compared.iter().any(failed);
+            if let Some(recordings) = self.recordings.as_ref().filter(|_| records) {
+                recordings.save(test, c)?;
+            }
+            rows.extend(compared);
             let entries = differences
                 .unneeded(&rust.name)
                 .filter(|_| self.default_kernel);
@@ -264,7 +316,7 @@ mod tests {
     use super::*;
     use crate::executor::{fail, staged};
     use crate::ktap::{End, Ktap};
-    use std::path::Path;
+    use crate::selftest::tests::selftest;
 
     /// Returns a test whose stages printed this. Each but the last ended by a power cut.
     fn ran(stages: &[&str]) -> TestResult {
@@ -289,8 +341,7 @@ mod tests {
                  rust_pmem = '{rust}'\nverdict = '{verdict}'\nwhy = 'So it is.'\n"
             );
         }
-        let script = Path::new("tests/sysfs-disk.sh");
-        Differences::parse(&text, &[Selftest::parse(script, "").unwrap()]).unwrap()
+        Differences::parse(&text, &[selftest("sysfs-disk", "")]).unwrap()
     }
 
     /// Returns the name, verdict and reason of each row.

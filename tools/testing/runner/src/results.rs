@@ -24,7 +24,7 @@ const TITLE: Style = Style::new().bold();
 const SLOWEST: usize = 10;
 
 /// How a test or one of its subtests ended.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Outcome {
     Passed,
     /// With the reason.
@@ -75,15 +75,19 @@ impl fmt::Display for Kind {
 }
 
 /// The result of a test, of a subtest, or of a command on the host.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct TestResult {
     pub name: String,
     /// The title: the claim that the test checks.
+    #[serde(skip)]
     pub about: String,
     pub outcome: Outcome,
+    #[serde(skip)]
     pub time: Duration,
     /// The lines that are shown of a failed test; the diagnosis of a subtest.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub lines: Vec<String>,
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub subtests: Vec<TestResult>,
 }
 
@@ -131,6 +135,8 @@ pub struct Results {
     /// How often, and for how long in all.
     spent: BTreeMap<Activity, (usize, Duration)>,
     tests: Vec<(String, Duration)>,
+    /// The selftests of rust_pmem that ran, with their seconds and the names of their subtests.
+    pub selftests: BTreeMap<String, (u64, Vec<String>)>,
     pub boots_tried_again: usize,
     start: Instant,
     live: ProgressBar,
@@ -149,6 +155,7 @@ impl Results {
             failures: Vec::new(),
             spent: BTreeMap::new(),
             tests: Vec::new(),
+            selftests: BTreeMap::new(),
             boots_tried_again: 0,
             start: Instant::now(),
             live: ProgressBar::hidden(),
@@ -180,6 +187,7 @@ impl Results {
         self.skipped += other.skipped;
         self.failures.append(&mut other.failures);
         self.tests.append(&mut other.tests);
+        self.selftests.append(&mut other.selftests);
         self.boots_tried_again += other.boots_tried_again;
         for (activity, (count, time)) in other.spent {
             let spent = self.spent.entry(activity).or_default();
@@ -268,6 +276,14 @@ impl Results {
     pub fn spend_on_test(&mut self, name: String, time: Duration) {
         self.spend(Activity::Tests, time);
         self.tests.push((name, time));
+    }
+
+    /// Notes that a selftest of rust_pmem ran, for [`crate::seconds`] and [`crate::names`].
+    pub fn note_selftest(&mut self, result: &TestResult) {
+        let names = result.subtests.iter().map(|subtest| subtest.name.clone());
+        let seconds = result.time.as_secs_f64().round() as u64;
+        self.selftests
+            .insert(result.name.clone(), (seconds, names.collect()));
     }
 
     /// Shows and counts a result.

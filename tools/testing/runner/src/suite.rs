@@ -351,6 +351,7 @@ impl Suite {
             activity: Activity::Builds,
             command,
             warnings: true,
+            inputs: &[],
         }
     }
 
@@ -603,6 +604,7 @@ impl Suite {
             expected_of_c: Vec::new(),
             required: Vec::new(),
             may_skip: true,
+            fails_pages: false,
             rerun: self.rerun(&case.name),
         })
     }

@@ -9,6 +9,7 @@ use std::path::Path;
 use std::process::Command;
 
 #[test]
+#[ignore = "boots guests: make release STEPS=runner"]
 fn differences_are_listed_and_judged() {
     let output = Command::new(env!("CARGO_BIN_EXE_pmem-check"))
         .args(["--jobs", "1"])

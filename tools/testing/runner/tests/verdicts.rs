@@ -7,6 +7,7 @@
 use std::process::Command;
 
 #[test]
+#[ignore = "boots guests: make release STEPS=runner"]
 fn each_failure_is_reported() {
     let output = Command::new(env!("CARGO_BIN_EXE_pmem-check"))
         .args([

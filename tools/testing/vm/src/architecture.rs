@@ -85,7 +85,8 @@ impl Architecture {
 
     /// Changes what a test asks for to what QEMU has for this architecture, or returns why there is no such guest.
     ///
-    /// For arm64, removes e820 memory, and replaces the memory that `memmap=` reserves by an NVDIMM if there is no other.
+    /// For arm64, removes what only x86-64 has beside NVDIMMs, and replaces the memory that `memmap=` reserves by an NVDIMM if there
+    /// is no other. A test that needs what was removed skips itself (tests/lib/test.sh).
     pub fn adapt(self, options: &mut Options) -> Result<(), &'static str> {
         if self == Self::X86_64 {
             let sizes = options.nvdimm.iter().filter_map(|nvdimm| nvdimm.size);
@@ -96,14 +97,16 @@ impl Architecture {
             };
         }
         options.e820.clear();
+        options.virtio_pmem.clear();
+        options.cxl.clear();
         if options.nvdimm.is_empty() {
             options.nvdimm = options
                 .append
                 .iter()
                 .filter_map(|a| reserved_memory(a))
                 .collect();
-            options.append.retain(|a| reserved_memory(a).is_none());
         }
+        options.append.retain(|a| reserved_memory(a).is_none());
         match !options.nvdimm.is_empty() && self.check(options).is_ok() {
             true => Ok(()),
             false => Err(ONLY_NVDIMMS),
@@ -178,9 +181,16 @@ mod tests {
         assert_eq!(adapted(""), (true, 1, 0));
         assert_eq!(adapted("--nvdimm size=16M --e820 64M@512M"), (true, 1, 0));
         assert!(!adapted("--bare --e820 64M@512M").0);
-        assert!(!adapted("--nvdimm size=16M --virtio-pmem size=16M").0);
+        assert_eq!(
+            adapted("--nvdimm size=16M --virtio-pmem size=16M"),
+            (true, 1, 0)
+        );
+        assert!(!adapted("--virtio-pmem size=16M").0);
         assert!(!adapted("--nvdimm size=16M --persistence cpu").0);
-        assert!(!adapted("--nvdimm size=16M --append memmap=16M$512M").0);
+        assert_eq!(
+            adapted("--nvdimm size=16M --append memmap=16M$512M"),
+            (true, 1, 0)
+        );
         assert_eq!(adapted("--bare --append memmap=16M$512M"), (true, 1, 0));
         assert!(!adapted("--bare --append memmap=16M!2G").0);
         assert!(!adapted("--bare --append memmap=16M").0);

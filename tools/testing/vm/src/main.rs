@@ -5,10 +5,10 @@
 use anyhow::{Context, Result};
 use clap::Parser;
 use std::io::{Write, stderr, stdout};
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::Duration;
-use vm::{Ended, Images, LogFile, Loss, Options, Serial, Vm, reports, terminal};
+use vm::{Ended, Images, LogFile, Loss, Options, Serial, Vm, reports};
 
 /// Boots a virtual machine with persistent memory, in seconds, on any x86-64 Linux, without KVM, root or a network
 ///
@@ -140,7 +140,7 @@ fn run(arguments: Arguments) -> Result<ExitCode> {
                 let _ = out.write_all(bytes).and_then(|()| out.flush());
             })?
         }
-        None => shell(&mut vm, log)?,
+        None => vm.shell(log)?,
     };
     let serial = vm.serial().clone();
     let (status, hung) = match ended {
@@ -211,29 +211,6 @@ fn load(vm: &mut Vm, driver: Driver) -> Result<Option<String>> {
         Ended::Exited(0) => None,
         _ => Some(format!("{driver} is not loaded: {output}")),
     })
-}
-
-fn shell(vm: &mut Vm, log: &Path) -> Result<Ended> {
-    let console = vm.console()?;
-    eprintln!(
-        "Linux {} booted in {:.1} s; its log: {}\nLeave the shell to power off; Ctrl-] cuts the power.",
-        vm.kernel(),
-        vm.boot_time().as_secs_f64(),
-        log.display()
-    );
-    let (rows, columns) = terminal::size().unwrap_or((24, 80));
-    let command = format!(
-        "exec setsid -c -w sh -c 'stty rows {rows} cols {columns}; cd /rust_pmem; exec bash -l' \
-         </dev/hvc0 >/dev/hvc0 2>&1"
-    );
-    let switch = vm.power_switch();
-    let cut_power = move || {
-        if let Err(error) = switch.off() {
-            eprintln!("pmem-vm: {error:#}");
-        }
-    };
-    let _terminal = terminal::connect(console, cut_power)?;
-    vm.run(&command, None, &mut |_| ())
 }
 
 #[cfg(test)]

@@ -12,6 +12,7 @@ use crate::poison::{Line, Poison};
 use crate::process::Process;
 use crate::qemu_args::{self, Images};
 use crate::serial::{Serial, reports};
+use crate::terminal;
 use crate::virtiofs;
 use abstractions::process::{die_with_parent, inherit};
 use anyhow::{Context, Result, bail, ensure};
@@ -459,9 +460,27 @@ impl Vm {
         &self.monitor
     }
 
-    /// Returns the other end of the guest's /dev/hvc0.
-    pub fn console(&self) -> Result<UnixStream> {
-        Ok(self.console.try_clone()?)
+    /// Gives this program's terminal a shell in the guest, until that ends. `log` is shown as the place of the kernel's log.
+    pub fn shell(&mut self, log: &Path) -> Result<Ended> {
+        eprintln!(
+            "Linux {} booted in {:.1} s; its log: {}\nLeave the shell to power off; Ctrl-] cuts the power.",
+            self.kernel,
+            self.boot_time.as_secs_f64(),
+            log.display()
+        );
+        let (rows, columns) = terminal::size().unwrap_or((24, 80));
+        let command = format!(
+            "exec setsid -c -w sh -c 'stty rows {rows} cols {columns}; cd /rust_pmem; exec bash -l' \
+             </dev/hvc0 >/dev/hvc0 2>&1"
+        );
+        let switch = self.power_switch();
+        let cut_power = move || {
+            if let Err(error) = switch.off() {
+                eprintln!("the power can't be cut: {error:#}");
+            }
+        };
+        let _terminal = terminal::connect(self.console.try_clone()?, cut_power)?;
+        self.run(&command, None, &mut |_| ())
     }
 
     pub fn serial(&self) -> &Serial {

@@ -1,7 +1,7 @@
 #!/bin/sh
 # SPDX-License-Identifier: GPL-2.0
 # All subtests pass, and the kernel reports a warning after the test.
-# vm: --bare
+# vm: three
 echo 'KTAP version 1'
 echo '1..1'
 # The runner sleeps after the test.

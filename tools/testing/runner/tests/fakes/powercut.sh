@@ -1,7 +1,7 @@
 #!/bin/sh
 # SPDX-License-Identifier: GPL-2.0
 # Stored data survives a power cut.
-# vm: --nvdimm size=64M
+# vm: labels
 TESTS=$(realpath "$(dirname "$0")/../../../../../tests")
 # shellcheck source=tests/lib/test.sh
 . "$TESTS/lib/test.sh"

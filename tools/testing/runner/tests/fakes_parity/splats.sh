@@ -1,7 +1,7 @@
 #!/bin/sh
 # SPDX-License-Identifier: GPL-2.0
 # All subtests pass, but the kernel reports a warning under one driver.
-# vm: --bare
+# vm: three
 TESTS=$(realpath "$(dirname "$0")/../../../../../tests")
 # shellcheck source=tests/lib/test.sh
 . "$TESTS/lib/test.sh"
