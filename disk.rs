@@ -73,8 +73,8 @@ impl<'bound> PmemDisk<'bound> {
             fua: needs_flush,
             // `submit` copies, and ends all bios but those that wait for the host to flush.
             synchronous: true,
-            // Nothing is refused with `EAGAIN`: a repair is short, and device mapper and md take any
-            // error of a disk for a failure of the disk.
+            // Nothing is refused with `EAGAIN`: a repair is short, and dm-stripe takes any error of a
+            // disk for a failure of the disk.
             nowait: true,
             dax: media.memory.has_pages(),
         }

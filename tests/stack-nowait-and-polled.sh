@@ -28,7 +28,9 @@ cleanup() {
 
 # fio_as_nobody FILE [OPTION OF fio…]: requests of 4 to 64 KiB, which io_uring submits first so that they must not wait.
 fio_as_nobody() {
-	setpriv --reuid=65534 --clear-groups fio --name=nobody --filename="$1" --ioengine=io_uring --direct=1 --rw=randwrite --overwrite=1 \
+	nobody_file=$1
+	shift
+	setpriv --reuid=65534 --clear-groups fio --name=nobody --filename="$nobody_file" --ioengine=io_uring --direct=1 --rw=randwrite --overwrite=1 \
 		--bsrange=4k-64k --blockalign=4k --iodepth=16 --size=4M --fallocate=none --output-format=terse "$@"
 }
 
