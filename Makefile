@@ -10,8 +10,8 @@
 #:   make vm        a shell in a virtual machine with the module loaded
 #: Change it
 #:   make module    rust_pmem.ko for the stock kernel of the guest; KDIR=DIR for another one
-#:   make quick     before each commit: lints and host tests of what has changed, the quick selftests; 6 minutes
-#:   make check     format, lints, host tests, all selftests; 20 minutes; TESTS='dax-*' only these selftests
+#:   make quick     before each commit: lints and host tests of what has changed, the quick selftests; minutes
+#:   make check     format, lints, host tests, all selftests; half an hour; TESTS='dax-*' only these selftests
 #:   make fmt       format the code as the lints require
 #: Compare and measure it
 #:   make parity    every selftest under both drivers, side by side: build/parity.md

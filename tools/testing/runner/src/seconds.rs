@@ -14,8 +14,8 @@ use std::path::Path;
 
 /// Path of the file from the root of the checkout.
 const FILE: &str = "tests/seconds.toml";
-/// The most seconds of all quick tests together. Three of them run at once on two processors, and they have to end in some four
-/// of the six minutes of `make quick`.
+/// The most seconds of all quick tests together. Three of them run at once on two processors, so that they end in some four
+/// minutes.
 pub const QUICK: u64 = 660;
 
 const HEADER: &str = "\
